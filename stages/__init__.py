@@ -1,0 +1,20 @@
+"""SAGE as a graph of DVC stages, from raw data to the paper's tables.
+
+    download ─ prepare ─┬─ tokenize ── sft ── rl ── recommend ── evaluate ─┐
+                        │                                                  ├─ tabulate
+                        └─ baseline ─────────────── evaluate_baseline ─────┘
+
+Modules in this folder are the stages: `python -m stages.rl --help`. Folders are libraries: they import no stage, read
+no params and know no paths. dvc.yaml wires the stages, params.yaml holds every number.
+"""
+
+import os
+
+# Read once, when the first library with OpenMP loads. Threads that wait must sleep: on two cores, spinning threads of
+# two processes slow each other 5 to 30 times.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the bars of stages say what is going on

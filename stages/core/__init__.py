@@ -1,0 +1,1 @@
+"""What every stage needs: typed parameters, table schemas, paths, files, seeds, progress."""

@@ -1,0 +1,63 @@
+"""Where each artefact lies, relative to the repository's root. dvc.yaml says the same to DVC; a test compares them."""
+
+from pathlib import Path
+
+
+def raw(dataset: str) -> Path:
+    return Path("data", dataset, "raw")
+
+
+def corpus(dataset: str) -> Path:
+    return Path("data", dataset, "corpus")
+
+
+def actions(dataset: str, space: str) -> Path:
+    return Path("data", dataset, "actions", space)
+
+
+def slates(dataset: str, row: str, seed: int) -> Path:
+    return Path("data", dataset, "slates", row, f"seed-{seed}.parquet")
+
+
+def per_user(dataset: str, row: str, seed: int) -> Path:
+    return Path("data", dataset, "per_user", row, f"seed-{seed}.parquet")
+
+
+def encoder(name: str) -> Path:
+    return Path("models", "encoders", name)
+
+
+def model(dataset: str, space: str, optimizer: str, seed: int) -> Path:
+    """Folder of a policy; `warmup` in the optimizer's place is the SFT model."""
+    return Path("models", dataset, space, optimizer, f"seed-{seed}")
+
+
+def metrics(dataset: str, row: str, seed: int) -> Path:
+    return Path("metrics", dataset, row, f"seed-{seed}.json")
+
+
+def stage_metrics(dataset: str, stage: str) -> Path:
+    """Counts and reports of the stages before training: `prepare`, `semantic_id`."""
+    return Path("metrics", dataset, f"{stage}.json")
+
+
+def curve(dataset: str, row: str, seed: int) -> Path:
+    return Path("metrics", "curves", dataset, row, f"seed-{seed}.csv")
+
+
+def heldout_curve(dataset: str, row: str, seed: int) -> Path:
+    """The looks at the held-out reward, fewer than the steps of `curve`."""
+    return Path("metrics", "curves", dataset, row, f"heldout-{seed}.csv")
+
+
+def summary(dataset: str) -> Path:
+    return Path("metrics", f"{dataset}.json")
+
+
+def report(dataset: str) -> Path:
+    return Path("reports", f"{dataset}.md")
+
+
+def row(space: str, optimizer: str) -> str:
+    """Name of a policy's row in tables: `semantic_id-sage`. A baseline's row is its own name."""
+    return f"{space}-{optimizer}"

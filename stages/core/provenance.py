@@ -1,0 +1,98 @@
+"""What a cell's numbers came from: hashes of its parameters, inputs and code, beside them in the metrics file.
+
+dvc.lock holds the same and more, but does not travel with a JSON file that somebody copies. The values are lists
+because DVC shows scalars of metrics files in its diffs and leaves lists out. Code is what the stage itself depends on;
+the stages before it are covered by the hashes of their outputs, the inputs here.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.core.errors import InputError
+
+DIGITS = 16  # hex digits of a hash
+TEMPLATE = re.compile(r"\$\{([\w.-]+)\}")
+
+
+def provenance(stage: str, coordinates: dict[str, str | int], root: Path = Path()) -> list[list[str]]:
+    """Return [["cell", name], ["params", hash], ["inputs", hash], ["code", hash]] of one cell of dvc.yaml.
+
+    coordinates: the values of the stage's matrix keys. Deps under stages/ are code, the others inputs. Raises
+    InputError where dvc.yaml has no such stage or coordinate, params.yaml no such key, or a dep does not exist.
+    """
+    graph, values = _yaml(root / "dvc.yaml"), _yaml(root / "params.yaml")
+    if stage not in graph["stages"]:
+        raise InputError(f"dvc.yaml: no stage '{stage}'; it has {', '.join(graph['stages'])}")
+    cell = graph["stages"][stage]
+    context = {**values, "item": coordinates}
+    deps = sorted(_filled(dep, context) for dep in cell.get("deps", []))
+    keys = sorted(_filled(key, context) for key in cell.get("params", []))
+    name = "-".join(str(_value(f"item.{key}", context)) for key in cell.get("matrix", {}))
+    read = json.dumps({key: _value(key, values) for key in keys}, sort_keys=True)
+    code = [dep for dep in deps if dep.startswith("stages/")]
+    return [
+        ["cell", f"{stage}@{name}" if name else stage],
+        ["params", hashlib.sha256(read.encode()).hexdigest()[:DIGITS]],
+        ["inputs", hash_of(root, [dep for dep in deps if dep not in code])],
+        ["code", hash_of(root, code)],
+    ]
+
+
+def cell_fingerprint(stage: str, coordinates: dict[str, str | int], root: Path = Path()) -> tuple[str, str]:
+    """Return a cell's name and one hash over everything that decides its outcome."""
+    (_, cell), *hashes = provenance(stage, coordinates, root)
+    return cell, hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:DIGITS]
+
+
+def hash_of(root: Path, names: Iterable[str]) -> str:
+    """Hash files and folders, given relative to `root`: every file's name, size and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        for path in _files(root / name):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
+            digest.update(content)
+    return digest.hexdigest()[:DIGITS]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file itself, or all files of a folder by name, less compiled Python."""
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        inside = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix())
+        yield from (file for file in inside if file.is_file() and "__pycache__" not in file.parts)
+    else:
+        raise InputError(
+            f"{path}: no such file or folder, and dvc.yaml names it as an input; run the stage that writes it"
+        )
+
+
+def _filled(text: str, context: dict[str, Any]) -> str:
+    """Put values in the place of ${item.dataset}, ${backbone}, ${encoder}."""
+    return TEMPLATE.sub(lambda match: str(_value(match[1], context)), text)
+
+
+def _value(key: str, values: dict[str, Any]) -> Any:
+    """The value under a dotted key."""
+    found: Any = values
+    for part in key.split("."):
+        if not isinstance(found, dict) or part not in found:
+            raise InputError(f"dvc.yaml asks for '{key}', and '{part}' is neither in params.yaml nor a coordinate")
+        found = found[part]
+    return found
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; run stages from the repository's root") from error
+    assert isinstance(values, dict), f"{path} is no mapping"
+    return values

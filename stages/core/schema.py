@@ -1,0 +1,95 @@
+"""The tables that stages hand to one another, as parquet: columns, types and checks.
+
+corpus/items.parquet         one row per item, sorted by `item` = 0..N-1
+corpus/users.parquet         one row per user, sorted by `user` = 0..U-1; further string columns are the user's profile
+corpus/interactions.parquet  one row per interaction, sorted by user, then time; further int8 columns are the
+                             objectives R_m (1 where the interaction carries that feedback)
+actions/semantic_id/ids.parquet  one row per item: its code at each level
+slates/<row>/seed-<n>.parquet    one row per user, split, decoder and rank
+per_user/<row>/seed-<n>.parquet  one row per user, split and decoder: the value of each measure
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.core.errors import InputError
+
+ITEMS = pa.schema(
+    [
+        ("item", pa.int32()),  # dense number
+        ("item_id", pa.string()),  # the source's name for it; shown to people, never to a model
+        ("title", pa.string()),
+        ("text", pa.string()),  # title, categories and whatever else describes it, for the tokenizers
+        ("categories", pa.list_(pa.string())),  # of the level that diversity is measured on
+        ("train_count", pa.int32()),  # interactions in the training part
+        ("cold", pa.bool_()),  # by the rule corpora.<name>.cold_share, cold_ties
+    ]
+)
+USERS = pa.schema([("user", pa.int32()), ("user_id", pa.string())])
+INTERACTIONS = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("item", pa.int32()),
+        ("position", pa.int32()),  # 0 = the user's oldest
+        ("timestamp", pa.int64()),  # Unix seconds; null where unknown
+        ("split", pa.string()),  # train | valid | test: the last item is test, the last but one valid
+    ]
+)
+SLATES = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("split", pa.string()),  # valid: the context is the training part; test: the valid item as well
+        ("decoder", pa.string()),  # slate: the policy's L items | beam: the most likely next items | list: a baseline
+        ("rank", pa.int32()),  # 1 = first
+        ("item", pa.int32()),  # -1 where the output is no item
+        ("score", pa.float32()),  # decoder slate: log-probability of the item given those before it
+    ]
+)
+SPLITS = ("train", "valid", "test")
+
+
+def slate_table(
+    users: npt.NDArray[Any], split: str, decoder: str, items: npt.NDArray[Any], scores: npt.NDArray[Any]
+) -> pa.Table:
+    """Lists of users [B] as rows of SLATES: items and scores [B, n], best first."""
+    count, length = items.shape
+    columns = {
+        "user": np.repeat(users, length).astype(np.int32),
+        "split": [split] * (count * length),
+        "decoder": [decoder] * (count * length),
+        "rank": np.tile(np.arange(1, length + 1, dtype=np.int32), count),
+        "item": items.ravel().astype(np.int32),
+        "score": scores.ravel().astype(np.float32),
+    }
+    return pa.table(columns, schema=SLATES)
+
+
+def read(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a table and hold it to its schema; columns beyond the schema are kept.
+
+    Raises InputError that names the file and the column, type or damage.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file; run the stage that writes it (`dvc repro`) or `dvc pull`")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a readable parquet file ({error}); fetch or make it again") from error
+    return conform(table, schema, str(path))
+
+
+def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """Check that the schema's columns are there with its types; `where` names the table in errors."""
+    for field in schema:
+        if field.name not in table.column_names:
+            have = ", ".join(table.column_names)
+            raise InputError(f"{where}: column '{field.name}' ({field.type}) is missing; the columns are: {have}")
+        found = table.schema.field(field.name).type
+        if found != field.type:
+            raise InputError(f"{where}: column '{field.name}' is {found}, it has to be {field.type}")
+    return table

@@ -1,0 +1,70 @@
+"""What every stage's command line does alike: arguments, log, errors, progress."""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from stages.core.errors import InputError
+
+Item = TypeVar("Item")
+
+log = logging.getLogger("stages")
+
+LOG_EVERY = 15.0  # seconds
+
+COORDINATES = {
+    "dataset": "name of a data set: a key of corpora in params.yaml",
+    "space": "action space: a module of stages/action_spaces",
+    "optimizer": "a module of stages/objectives",
+    "baseline": "a module of stages/baselines",
+    "row": "row of the tables: <space>-<optimizer>, or a baseline's name",
+    "encoder": "name of a sentence encoder",
+    "seed": "seed of everything random in this cell",
+}
+
+
+def run(stage: Callable[..., None], doc: str | None, *coordinates: str) -> None:
+    """Parse the cell's coordinates, call the stage with them, and turn an InputError into one line and exit code 1."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {stage.__module__ if stage.__module__ != '__main__' else _module_name()}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name in coordinates:
+        parser.add_argument(f"--{name}", required=True, type=int if name == "seed" else str, help=COORDINATES[name])
+    arguments = vars(parser.parse_args())
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    try:
+        stage(**arguments)
+    except InputError as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        log.error("interrupted: nothing was written under the outputs' names")
+        sys.exit(130)
+
+
+def _module_name() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else sys.argv[0]
+
+
+def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """Iterate with a progress bar on a terminal, or with a line of log every LOG_EVERY seconds elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True)
+        return
+    count = total if total is not None else len(items) if isinstance(items, Sized) else None
+    started = said = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - said >= LOG_EVERY:
+            said = now
+            log.info("%s: %d/%s after %.0f s", what, done, count or "?", now - started)

@@ -1,0 +1,105 @@
+"""Tables of results as Markdown: cells with intervals, and lines from this repository beside copied ones.
+
+Nothing is set in bold: a bold best row claims a difference that the intervals of single rows do not show.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+Value = tuple[float, float, float]  # mean over seeds, lower and upper bound; NaN where there is none
+Results = Mapping[tuple[str, str], Mapping[str, Value]]  # (row, decoder) -> measure -> value
+
+ACCURACY = {"recall@5": "R@5", "ndcg@5": "N@5", "recall@10": "R@10", "ndcg@10": "N@10"}
+BEYOND = {
+    "entropy_slate@10": "Slate entropy@10 (bits)",
+    "entropy_pooled@10": "Pooled entropy@10 (bits)",
+    "coverage@10": "Coverage@10",
+    "cold_recall@10": "Cold recall@10",
+    "cold_coverage@10": "Cold coverage@10",
+    "cold_exposure@10": "Cold exposure@10",
+    "invalid_share": "Invalid slots",
+    "duplicate_share": "Repeated slots",
+}
+PAPER_BEYOND = {"entropy@10": "Entropy@10", "cold_recall@10": "Cold-Recall@10"}
+
+NOTES = """- Lists are one per user with a target: decoder `slate` is the policy's own slate, `beam` its most likely
+  next items, `list` a baseline's. Rows of policies are judged by `slate`, baselines by `list`.
+- All items are ranked; one held-out item per user. N is NDCG, R is recall, which is the hit rate here.
+- Entropies are in bits. Slate entropy is the mean over users of the entropy of the categories in one list, at most
+  log2(min(10, categories)) where items have one category; pooled entropy is that of all lists together. The paper does
+  not say which of them it reports, nor the unit.
+- Cold items are the least frequent of training. Cold recall is a mean over the users whose target is cold:
+  {cold}. Where none of them is hit, the interval is [0, 0] however few they are.
+  The paper's figures are several times its overall recall, which does not follow from this definition; they are not
+  comparable.
+- Cold coverage: share of the cold items that stand in at least one user's top 10. Cold exposure: share of the
+  positions of all top 10 that hold a cold item. Coverage: share of the catalogue in at least one top 10.
+- Coverages have no interval: a bootstrap over users leaves a third of the users out and so comes out too low."""
+
+
+def report(
+    dataset: str,
+    results: Mapping[str, Results],
+    per_seed: Mapping[str, Mapping[int, float]],
+    counts: Mapping[str, Sequence[int]],
+    published: Sequence[Mapping[str, str]],
+    confidence: float,
+) -> str:
+    """The whole report of a data set: results by split, test ndcg@10 by row and seed, counts of `evaluate`."""
+    seeds = next(iter(per_seed.values()))
+    cold = f"{counts['cold_targets'][0]:,} of {counts['users'][0]:,} on the test split"
+    copied = published_lines(published, dataset, list(ACCURACY))
+    copied_beyond = published_lines(published, dataset, list(PAPER_BEYOND))
+    sections = [
+        f"# {dataset}",
+        f"{counts['users'][0]:,} users, {counts['items'][0]:,} items, {counts['cold_items'][0]:,} of them cold. "
+        f"Means over {len(seeds)} seed(s); in brackets {confidence:.0%} bootstrap intervals over users"
+        + (" of each user's mean over seeds." if len(seeds) > 1 else "."),
+        "## Accuracy, test split",
+        results_table(results["test"], ACCURACY, copied),
+    ]
+    if copied:
+        sections.append("Lines marked `copied` are the paper's (arXiv 2601.21452); nothing was rerun for them.")
+    else:
+        sections.append("The paper reports no figures on this data set.")
+    sections += ["## Diversity, cold items and validity, test split", results_table(results["test"], BEYOND, [])]
+    if copied_beyond:
+        sections += ["The paper's figures, not comparable (see the notes):"]
+        sections += [markdown(["Row", "Source", *PAPER_BEYOND.values()], copied_beyond)]
+    sections += ["## Accuracy, valid split", results_table(results["valid"], ACCURACY, [])]
+    if len(seeds) > 1:
+        lines = [[row, *(number(value) for value in values.values())] for row, values in per_seed.items()]
+        sections += ["## Test N@10 by seed", markdown(["Row", *(f"seed {seed}" for seed in seeds)], lines)]
+    return "\n\n".join([*sections, "## Notes", NOTES.format(cold=cold)]) + "\n"
+
+
+def results_table(results: Results, headings: Mapping[str, str], copied: Sequence[Sequence[str]]) -> str:
+    """One line per row and decoder with the measures that `headings` names, then the copied lines."""
+    lines = [
+        [row, decoder, *(number(*found[measure]) for measure in headings)] for (row, decoder), found in results.items()
+    ]
+    return markdown(["Row", "Decoder", *headings.values()], [*lines, *copied])
+
+
+def published_lines(published: Iterable[Mapping[str, str]], dataset: str, metrics: Sequence[str]) -> list[list[str]]:
+    """Lines of the paper's figures (data/published.csv), one per method and table; each says `copied` and its table."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for entry in published:
+        if entry["dataset"] == dataset and entry["metric"] in metrics:
+            found.setdefault((entry["method"], entry["table"]), {})[entry["metric"]] = entry["value"]
+    return [
+        [f"paper: {method}", f"copied, Table {table}", *(values.get(metric, "-") for metric in metrics)]
+        for (method, table), values in found.items()
+    ]
+
+
+def number(mean: float, low: float = math.nan, high: float = math.nan) -> str:
+    """`0.0497 [0.0471, 0.0523]`; without bounds the mean alone; a dash where there was nothing to measure."""
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.4f}" + ("" if math.isnan(low) else f" [{low:.4f}, {high:.4f}]")
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])

@@ -1,0 +1,34 @@
+"""What several tests need: the repository on the path, and copies of the project that a test may change."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import stages  # noqa: E402, F401 - sets what OpenMP reads before a test imports torch
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of code, parameters and graph, without data, models or Git."""
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "stages", root / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, root / name)
+    return root
+
+
+@pytest.fixture
+def python(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Python with some arguments in the copy."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, *arguments], cwd=project, capture_output=True, text=True, timeout=300)
+
+    return run

@@ -1,0 +1,193 @@
+"""params.yaml: each malformed value is an InputError that names section.key, the value and what is allowed."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.core import params
+from stages.core.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+DELETE = object()
+VERBS = sorted(file.stem for file in ROOT.glob("stages/*.py") if file.stem != "__init__")
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., params.Params]:
+    """Load params.yaml with changes: dotted keys and their values."""
+
+    def changed(changes: dict[str, Any]) -> params.Params:
+        values = yaml.safe_load((ROOT / "params.yaml").read_text())
+        for key, value in changes.items():
+            *sections, last = key.split(".")
+            section = values
+            for name in sections:
+                section = section[name]
+            if value is DELETE:
+                del section[last]
+            else:
+                section[last] = value
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return params.load(path)
+
+    return changed
+
+
+def test_the_file_as_shipped(load):
+    settings = load({})
+    assert settings.own["sage"].eps_boost == 0.3
+    assert settings.own["sft"] is None  # its section is the shared one
+    assert settings.backbone is settings.backbones[settings.axes.backbone]
+
+
+FAULTS = {
+    "section unknown": ({"sag": {}}, "sag: 'sag' is none of the sections: .*did you mean 'sage'"),
+    "section missing": ({"rl": DELETE}, "rl: missing"),
+    "section no mapping": ({"rl": 3}, r"rl: has to be a mapping of keys \(found 3\)"),
+    "own section no mapping": ({"sage": [1]}, r"sage: has to be a mapping of keys \(found \[1\]\)"),
+    "own section empty": ({"sage": None}, "sage.eps_boost: missing.*sage.lr: missing"),
+    "own section missing": ({"gbpo": DELETE}, "optimizers: 'gbpo' has no section; add 'gbpo:'"),
+    "corpora no mapping": ({"corpora": None}, "corpora: .*valid dictionary"),
+    "corpus no mapping": ({"corpora.ml-100k": "x"}, r"corpora.ml-100k: has to be a mapping of keys \(found 'x'\)"),
+    "own key unknown": ({"sage.eps_bost": 0.3}, "sage.eps_bost: unknown key; did you mean 'eps_boost'.*allowed: eps_b"),
+    "shared key unknown": (
+        {"rl.rolouts": 4},
+        "rl.rolouts: unknown key; did you mean 'rollouts'.*allowed: slate_length",
+    ),
+    "inner key unknown": (
+        {"corpora.ml-100k.feedback.like.colum": "rating"},
+        "corpora.ml-100k.feedback.like.colum: unknown key; did you mean 'column'.*allowed: rule, column, threshold",
+    ),
+    "key missing": ({"sage.beta": DELETE}, "sage.beta: missing"),
+    "axis missing": ({"seeds": DELETE}, "seeds: missing"),
+    "text for number": ({"sage.eps_boost": "high"}, "sage.eps_boost: .*valid number.*'high'"),
+    "fraction for count": ({"rl.group_size": 4.5}, "rl.group_size: .*valid integer.*4.5"),
+    "list for number": ({"sft.warmup": [0.1]}, "sft.warmup: .*valid number"),
+    "null for number": ({"sft.epochs": None}, "sft.epochs: .*valid integer.*None"),
+    "bool for number": ({"sage.eps_boost": True}, r"sage.eps_boost: true and false are no values .*\(found True\)"),
+    "bool for optional number": ({"sage.lr": False}, "sage.lr: true and false are no values"),
+    "bool for weight": ({"corpora.ml-100k.objectives.like": True}, "corpora.ml-100k.objectives: true and false"),
+    "bool for seed": ({"seeds": [True]}, "seeds: true and false"),
+    "number for bool": ({"sage.decouple": 2}, "sage.decouple: .*valid boolean.* 2"),
+    "below range": ({"sage.beta": -0.1}, "sage.beta: .*greater than or equal to 0.*-0.1"),
+    "above range": ({"rl.entropy_rate": 1.5}, "rl.entropy_rate: .*less than or equal to 1.*1.5"),
+    "not finite": ({"rl.kl": float("nan")}, "rl.kl: .*finite number"),
+    "choice": ({"sage.ratio_norm": "itme"}, "sage.ratio_norm: .*'item' or 'token'.*'itme'"),
+    "optimizer": ({"optimizers": ["sft", "sgae"]}, "optimizers: 'sgae' is none of .*grpo, sage.*did you mean 'sage'"),
+    "baseline": ({"baselines": ["populraity"]}, "baselines: 'populraity' .*did you mean 'popularity'"),
+    "action space": ({"action_spaces": ["semantic-id"]}, "action_spaces: 'semantic-id' .*did you mean 'semantic_id'"),
+    "data set": ({"datasets": ["ml-10k"]}, "datasets: 'ml-10k' is none of the keys of corpora.*did you mean 'ml-100k'"),
+    "backbone": ({"backbone": "tony"}, "backbone: 'tony' is none of the keys of backbones: .*did you mean 'tiny'"),
+    "source": ({"corpora.ml-100k.source": "movielense"}, "corpora.ml-100k.source: 'movielense' .*local, movielens"),
+    "axis empty": ({"optimizers": []}, "optimizers: .*at least 1 item"),
+    "axis no list": ({"datasets": "ml-100k"}, "datasets: .*valid list.*'ml-100k'"),
+    "axis twice": ({"optimizers": ["sage", "sage"]}, "optimizers: .*names one value twice"),
+    "seed negative": ({"seeds": [-1]}, "seeds.0: .*greater than or equal to 0"),
+    "name as path": ({"datasets": ["../x"]}, "datasets.0: .*pattern"),
+    "objective": (
+        {"corpora.ml-100k.objectives.liek": 1.0},
+        r"corpora.ml-100k.objectives: 'liek' is no key of feedback \(click, like\)",
+    ),
+    "no objective": ({"corpora.ml-100k.objectives": {}}, "corpora.ml-100k.objectives: empty; .*click, like"),
+    "rule incomplete": (
+        {"corpora.ml-100k.feedback.like.threshold": DELETE},
+        "corpora.ml-100k.feedback.like: rule at_least needs column and threshold",
+    ),
+    "beam too narrow": ({"recommend.beam_width": 5}, "recommend: beam_width 5 is less than list_length 10"),
+    "heads": ({"backbones.tiny.heads": 3}, "backbones.tiny: hidden_size 128 is no multiple of heads 3"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), FAULTS.values(), ids=FAULTS)
+def test_fault(load, changes, message):
+    with pytest.raises(InputError) as raised:
+        load(changes)
+    assert re.search(f"^params.yaml: .*{message}", str(raised.value)), raised.value
+    assert "\n" not in str(raised.value)
+
+
+def test_all_faults_of_a_section_at_once(load):
+    with pytest.raises(InputError, match=r"rl\.kl: .*; rl\.horizon: |rl\.horizon: .*; rl\.kl: "):
+        load({"rl.kl": -1, "rl.horizon": 0})
+
+
+def test_numbers_that_yaml_reads_as_text(load):
+    assert yaml.safe_load("5e-6") == "5e-6"
+    settings = load({"sage.lr": "5e-6", "backbones.tiny.sft_lr": "1e-3", "sage.eps_boost": 1})
+    assert settings.own["sage"].lr == 5e-6
+    assert settings.backbone.sft_lr == 1e-3
+    assert isinstance(settings.own["sage"].eps_boost, float)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; run stages from the repository's root"),
+        (b"sage: [1,\nrl: {", "not valid YAML"),
+        (b"\xff\xfe\x00s", "not valid YAML"),
+        (b"", "has to be a mapping of sections"),
+        (b"- sage", "has to be a mapping of sections"),
+    ],
+)
+def test_unreadable_file(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as raised:
+        params.load(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_data_set_of_the_command_line(load):
+    with pytest.raises(
+        InputError, match=r"--dataset: 'ml-10k' is none of the keys of corpora: .*did you mean 'ml-100k'"
+    ):
+        load({}).corpus("ml-10k")
+
+
+def test_settings_are_frozen(load):
+    with pytest.raises(ValueError, match="frozen"):
+        load({}).rl.kl = 0.0
+
+
+def test_modules_that_can_be_chosen():
+    assert {"sft", "grpo", "gbpo", "sage"} <= set(params.modules("objectives"))
+    assert "terms" not in params.modules("objectives")
+    assert "semantic_id" in params.modules("action_spaces")
+    assert not {"base", "trie"} & set(params.modules("action_spaces"))
+    assert params.modules("corpus") == ["local", "movielens"]
+
+
+def test_a_stage_stops_before_its_work(project, python):
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("eps_boost: 0.3", "eps_boost: lots", 1))
+    before = sorted(project.iterdir())
+    done = python("-B", "-m", "stages.download", "--dataset", "ml-100k")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert re.search("error: params.yaml: sage.eps_boost: .*'lots'", done.stderr)
+    assert done.stdout == ""
+    assert sorted(project.iterdir()) == before
+
+
+SHOW_HELP = """
+import runpy, sys
+sys.argv = [sys.argv[1], "--help"]
+for verb in {verbs}:
+    try:
+        runpy.run_module("stages." + verb, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert end.code == 0, verb
+"""
+
+
+def test_help_of_every_stage(python):
+    done = python("-c", SHOW_HELP.format(verbs=VERBS), "stage")
+    assert done.returncode == 0, done.stderr
+    usages = re.findall(r"usage: python -m stages\.(\w+) \[-h\] --", done.stdout)
+    assert usages == VERBS
