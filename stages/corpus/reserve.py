@@ -1,0 +1,54 @@
+"""Who learns from which part of a user's training items: SFT, RL, or nobody.
+
+RL on contexts that SFT has trained on rewards memory, so every user with enough training items keeps the last
+`holdback` of them from SFT. A share of these users, the reserve, keeps them from RL as well: the reward on their
+contexts is the held-out reward. One half of the reserve chooses the published checkpoint, the other reports on it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.core.seeding import numpy_generator
+from stages.corpus.histories import Histories, Ints
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """The division of the training part. A context is a user and a position: the items before it are known."""
+
+    sft_length: Ints  # [U] the user's first items that SFT may train on
+    learners: Ints  # users whose held-back items RL trains on
+    selection: Ints  # reserve users that choose the checkpoint
+    report: Ints  # reserve users that the held-out reward is reported on
+
+
+def divide(histories: Histories, holdback: int, share: float, min_items: int, seed: int) -> Reserve:
+    """Hold back each eligible user's last training items and draw the reserve among these users."""
+    eligible = np.flatnonzero(histories.train_length >= max(min_items, holdback + 1))
+    sft_length = histories.train_length.copy()
+    sft_length[eligible] -= holdback
+    drawn = numpy_generator(seed, "reserve").permutation(eligible)[: round(share * len(eligible))]
+    half = len(drawn) // 2
+    return Reserve(
+        sft_length=sft_length,
+        learners=np.setdiff1d(eligible, drawn),
+        selection=np.sort(drawn[:half]),
+        report=np.sort(drawn[half:]),
+    )
+
+
+def held_back_contexts(histories: Histories, reserve: Reserve, users: Ints, horizon: int) -> Ints:
+    """All contexts [C, 2] of (user, position) in the held-back items with `horizon` training items behind them."""
+    pairs = [
+        (user, position)
+        for user in users
+        for position in range(reserve.sft_length[user], histories.train_length[user] - horizon + 1)
+    ]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def logged_after(histories: Histories, contexts: Ints, horizon: int) -> tuple[Ints, dict[str, Ints]]:
+    """The log after each context: items [C, horizon] and, per objective, whether each carries it [C, horizon]."""
+    at = histories.offsets[contexts[:, 0], None] + contexts[:, 1, None] + np.arange(horizon)
+    return histories.item[at], {name: values[at].astype(np.int64) for name, values in histories.feedback.items()}
