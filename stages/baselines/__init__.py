@@ -1,0 +1,1 @@
+"""Published recommenders to compare with, one module each: `Params` and `recommend`."""

@@ -1,0 +1,100 @@
+"""Measure one row's slates against the held-out items: accuracy, diversity, cold items, validity (Sec. 4.1.3).
+
+Reads data/<dataset>/slates/<row>/seed-<n>.parquet and the corpus. Writes metrics/<dataset>/<row>/seed-<n>.json, whose
+scalars are those of the test split and the headline decoder (`slate` for policies, `list` for baselines) unless their
+name says otherwise, and data/<dataset>/per_user/<row>/seed-<n>.parquet. Entropies are in bits. Uses no GPU.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from stages.core import params, paths, stage
+from stages.core.errors import InputError
+from stages.core.files import write_json, write_table
+from stages.core.params import Evaluate
+from stages.core.provenance import provenance
+from stages.core.schema import SLATES, read
+from stages.core.seeding import numpy_generator
+from stages.corpus import histories
+from stages.corpus.histories import Histories
+from stages.measures.slates import Lists, headline, parse
+from stages.measures.summary import Summary, summarise
+
+# Scalars of the metrics file, which DVC compares
+SHOWN = ["ndcg@5", "ndcg@10", "recall@5", "recall@10", "entropy_slate@10", "entropy_pooled@10", "coverage@10"]
+SHOWN += ["cold_recall@10", "cold_coverage@10", "invalid_share"]
+
+
+def main(dataset: str, row: str, seed: int) -> None:
+    settings = params.load()
+    cell, coordinates = cell_of(row)
+    corpus = histories.load(paths.corpus(dataset))
+    source = paths.slates(dataset, row, seed)
+    lists = parse(read(source, SLATES), {"test": corpus.test, "valid": corpus.valid}, corpus.item_count, str(source))
+    summaries = {key: measure(corpus, key[0], found, settings.evaluate) for key, found in lists.items()}
+    report = figures(summaries, headline(lists))
+    report["counts"] = counts(corpus)
+    report["provenance"] = provenance(cell, {"dataset": dataset, "seed": seed, **coordinates})
+    write_table(paths.per_user(dataset, row, seed), per_user(lists, summaries))
+    write_json(paths.metrics(dataset, row, seed), report)
+    stage.log.info("%s: test ndcg@10 %.4f", paths.metrics(dataset, row, seed), report["ndcg@10"])
+
+
+def cell_of(row: str) -> tuple[str, dict[str, str | int]]:
+    """The DVC stage that evaluates a row, and the row's coordinates."""
+    if row in params.modules("baselines"):
+        return "evaluate_baseline", {"baseline": row}
+    for space in params.modules("action_spaces"):
+        for optimizer in params.modules("objectives"):
+            if row == paths.row(space, optimizer):
+                return "evaluate", {"space": space, "optimizer": optimizer}
+    known = ", ".join(params.modules("baselines"))
+    raise InputError(f"--row {row}: neither a baseline ({known}) nor <space>-<optimizer>")
+
+
+def measure(corpus: Histories, split: str, lists: Lists, settings: Evaluate) -> Summary:
+    """Every decoder and split gets the same bootstrap weights, so that their intervals can be compared."""
+    generator = numpy_generator(settings.seed, "evaluate", "bootstrap")
+    target, shares = corpus.target(split)[lists.user], corpus.category_shares()
+    return summarise(lists.items, target, shares, corpus.cold, settings.resamples, settings.confidence, generator)
+
+
+def figures(summaries: dict[tuple[str, str], Summary], decoder: str) -> dict[str, object]:
+    """At most 12 scalars, and as lists, which DVC's diffs leave out, intervals and every measure of every decoder."""
+    shown = {name: summaries["test", decoder].over_users[name] for name in SHOWN}
+    shown["valid.ndcg@10"] = summaries["valid", decoder].over_users["ndcg@10"]
+    if ("test", "beam") in summaries:
+        shown["beam.ndcg@10"] = summaries["test", "beam"].over_users["ndcg@10"]
+    detail: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for (split, name), summary in summaries.items():
+        detail.setdefault(split, {})[name] = {key: list(value) for key, value in summary.over_users.items()}
+    intervals = {name: [low, high] for name, (_, low, high) in shown.items() if not np.isnan(low)}
+    return {name: value for name, (value, _, _) in shown.items()} | {"intervals": intervals, "detail": detail}
+
+
+def counts(corpus: Histories) -> dict[str, list[int]]:
+    """How many users and cold targets the measures stand on."""
+    test, valid = (target[target >= 0] for target in (corpus.test, corpus.valid))
+    return {
+        "users": [len(test)],
+        "valid_users": [len(valid)],
+        "items": [corpus.item_count],
+        "cold_items": [int(corpus.cold.sum())],
+        "cold_targets": [int(corpus.cold[test].sum())],
+        "valid_cold_targets": [int(corpus.cold[valid].sum())],
+    }
+
+
+def per_user(lists: dict[tuple[str, str], Lists], summaries: dict[tuple[str, str], Summary]) -> pa.Table:
+    """One row per split, decoder and user, in this order; null where a measure does not concern the user."""
+    tables = []
+    for (split, decoder), found in sorted(lists.items(), key=lambda entry: entry[0]):
+        users = len(found.user)
+        columns = {"user": found.user.astype(np.int32), "split": [split] * users, "decoder": [decoder] * users}
+        values = {name: pa.array(own, from_pandas=True) for name, own in summaries[split, decoder].per_user.items()}
+        tables.append(pa.table(columns | values))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+if __name__ == "__main__":
+    stage.run(main, __doc__, "dataset", "row", "seed")

@@ -1,0 +1,56 @@
+"""Accuracy of ranked lists: recall, NDCG, hit rate (Sec. 4.1.3). All in [0, 1], one value per user, no unit.
+
+The data sets here hold out one item per user. For that case the functions take the target's rank; the general ones
+take a hit matrix and the number of targets, and agree with them where that number is 1.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+def rank_of(lists: Ints, target: Ints) -> Ints:
+    """[U] the place, from 1, where the target [U] first stands in each list [U, L]; 0 where it does not."""
+    hit = (lists == target[:, None]) & (target[:, None] >= 0)
+    return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0).astype(np.int64)
+
+
+def recall_at_rank(rank: Ints, k: int) -> Floats:
+    """[U] recall@k with one target: 1 where 1 <= rank <= k. It equals the hit rate."""
+    return ((rank >= 1) & (rank <= k)).astype(np.float64)
+
+
+def ndcg_at_rank(rank: Ints, k: int) -> Floats:
+    """[U] NDCG@k with one target: 1 / log2(1 + rank) where 1 <= rank <= k, else 0 (the ideal DCG is 1)."""
+    return np.asarray(recall_at_rank(rank, k) / np.log2(1 + np.maximum(rank, 1)))
+
+
+def recall(hits: Bools, targets: Ints, k: int) -> Floats:
+    """[U] share of a user's targets among the first k: hits [U, L] in the first k slots / targets [U].
+
+    NaN for users without targets. A target that a list repeats is a hit at its first place only; the caller sees to it.
+    """
+    return _over(hits[:, :k].sum(axis=1).astype(np.float64), targets.astype(np.float64))
+
+
+def ndcg(hits: Bools, targets: Ints, k: int) -> Floats:
+    """[U] DCG@k = sum over hits at place p <= k of 1 / log2(1 + p), over the DCG of min(targets, k) hits at the top.
+
+    hits [U, L], targets [U]; NaN for users without targets. Binary gains, as in the compared papers.
+    """
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    gain = hits[:, :k] @ discount[: hits.shape[1]]
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(targets, k)]
+    return _over(gain, ideal)
+
+
+def hitrate(hits: Bools, targets: Ints, k: int) -> Floats:
+    """[U] 1 where at least one target is among the first k; NaN for users without targets."""
+    return np.where(targets > 0, hits[:, :k].any(axis=1), np.nan)
+
+
+def _over(value: Floats, base: Floats) -> Floats:
+    return np.asarray(np.divide(value, base, out=np.full(len(base), np.nan), where=base > 0))
