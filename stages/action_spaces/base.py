@@ -1,0 +1,68 @@
+"""What the language-model stages ask of an action space."""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.action_spaces.trie import Trie
+from stages.corpus.histories import Ints
+
+
+class Prompts(NamedTuple):
+    """Contexts as the model reads them, B users. Prompts are padded on the left, so that all end together."""
+
+    tokens: Tensor  # [B, P]
+    mask: Tensor  # [B, P] 1 where there is a token
+    banned: Tensor  # [B, X] items that must not be recommended, -1 for none
+
+    def to(self, device: torch.device | str) -> "Prompts":
+        return Prompts(*(tensor.to(device) for tensor in self))
+
+    def part(self, start: int, stop: int) -> "Prompts":
+        return Prompts(*(tensor[start:stop] for tensor in self))
+
+
+class ActionSpace(Protocol):
+    """How items are spelled. A module of this folder offers one as `Actions`."""
+
+    trie: Trie
+    vocabulary: int
+    fingerprint: str
+    """Hash of the spelling: a policy refuses to run on another one."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load what the tokenizing stage wrote."""
+
+    def history(self, items: Ints) -> Ints:
+        """Token ids of a history that starts a sequence, oldest item first."""
+
+    @property
+    def slate_token(self) -> int:
+        """The token that asks for a slate (sft.label: slate)."""
+
+
+def pad_left(rows: list[Ints], value: int) -> tuple[Tensor, Tensor]:
+    """Stack rows of different lengths into [B, P] with a mask of the same shape."""
+    width = max(1, *(len(row) for row in rows))
+    tokens = np.full((len(rows), width), value, dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    for index, row in enumerate(rows):
+        if len(row):
+            tokens[index, -len(row) :] = row
+            mask[index, -len(row) :] = 1
+    return torch.from_numpy(tokens), torch.from_numpy(mask)
+
+
+def prompts(space: ActionSpace, contexts: list[Ints], history_items: int, label: str, exclude_seen: bool) -> Prompts:
+    """Prompts of contexts (item numbers, oldest first), cut to their last `history_items` items.
+
+    The whole context, not only what is shown, is banned where the data set excludes seen items.
+    """
+    end = np.array([space.slate_token] if label == "slate" else [], dtype=np.int64)
+    rows = [np.concatenate([space.history(context[-history_items:]), end]) for context in contexts]
+    tokens, mask = pad_left(rows, 0)
+    seen = [np.unique(context) if exclude_seen else context[:0] for context in contexts]
+    return Prompts(tokens, mask, pad_left(seen, -1)[0])

@@ -1,0 +1,1 @@
+"""Item text to Semantic IDs: embedding, residual quantisation, one id per item."""

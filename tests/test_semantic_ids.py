@@ -1,0 +1,252 @@
+"""Residual k-means, one id per item, the report's numbers, and the action space that reads the table."""
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stages.action_spaces.semantic_id import Actions
+from stages.core.errors import InputError
+from stages.core.files import write_table
+from stages.semantic_ids import report
+from stages.semantic_ids.collisions import reassign_last_code
+from stages.semantic_ids.rkmeans import residual_kmeans
+from stages.semantic_ids.table import code_columns, id_table
+
+ONE_PREFIX = pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+
+
+def vectors(seed: int, count: int = 40, width: int = 6) -> np.ndarray:
+    """Unit vectors around a few centres, so that codes collide."""
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(4, width))
+    raw = centres[generator.integers(4, size=count)] + 0.3 * generator.normal(size=(count, width))
+    return (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
+
+
+def column(*values: float) -> np.ndarray:
+    return np.array(values, dtype=np.float32)[:, None]
+
+
+def distinct(codes: np.ndarray) -> int:
+    return len(np.unique(codes, axis=0))
+
+
+# ------------------------------------------------------------------------------------------------- quantiser
+
+
+def test_residual_kmeans_is_deterministic():
+    found = [residual_kmeans(vectors(0), 3, 4, seed) for seed in (1, 1, 2)]
+    assert np.array_equal(found[0][0], found[1][0])
+    assert all(np.array_equal(*pair) for pair in zip(found[0][1], found[1][1], strict=True))
+    assert not np.array_equal(found[0][0], found[2][0])
+
+
+def test_every_level_takes_the_error_down():
+    points = vectors(1)
+    before = points.copy()
+    codes, books = residual_kmeans(points, 3, 4, 0)
+    assert np.array_equal(points, before)  # the argument is left alone
+    assert codes.shape == (40, 3)
+    assert [book.shape for book in books] == [(4, 6)] * 3
+    errors = [report.reconstruction_error(codes[:, :level], points, books[:level]) for level in (1, 2, 3)]
+    assert 1 > errors[0] > errors[1] > errors[2] > 0
+
+
+def test_two_levels_by_hand():
+    """Points 0, 1, 10, 11: centres .5 and 10.5, then residuals -.5, .5, -.5, .5: nothing is left over."""
+    points = column(0, 1, 10, 11)
+    codes, books = residual_kmeans(points, 2, 2, 0)
+    assert sorted(books[0].ravel().tolist()) == pytest.approx([0.5, 10.5])
+    assert sorted(books[1].ravel().tolist()) == pytest.approx([-0.5, 0.5])
+    assert distinct(codes) == 4
+    assert report.reconstruction_error(codes, points, books) == pytest.approx(0, abs=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------ collisions
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_item_gets_an_id_of_its_own(seed):
+    """40 items, 2 levels of 8 codes: prefixes without collision, and with room, keep their codes."""
+    points = vectors(seed)
+    codes, books = residual_kmeans(points, 2, 8, seed)
+    before = codes.copy()
+    assert distinct(codes) < len(codes)
+    found = reassign_last_code(codes, points, books)
+    assert np.array_equal(codes, before)
+    assert distinct(found) == len(found)
+    assert found.min() >= 0
+    assert found.max() < 8
+    sizes = np.bincount(codes[:, 0], minlength=8)
+    if sizes.max() <= 8:
+        assert np.array_equal(found[:, 0], codes[:, 0])
+    whole = [p for p in range(8) if distinct(codes[codes[:, 0] == p]) == sizes[p]]
+    kept = np.isin(codes[:, 0], whole)
+    assert np.array_equal(found[kept], codes[kept])
+
+
+def test_the_least_total_distance():
+    """Against all assignments of 4 items of one prefix to 5 last codes."""
+    generator = np.random.default_rng(3)
+    points = generator.normal(size=(4, 2)).astype(np.float32)
+    books = [np.zeros((1, 2), np.float32), generator.normal(size=(5, 2)).astype(np.float32)]
+    found = reassign_last_code(np.zeros((4, 2), np.int64), points, books)
+    cost = ((points[:, None] - books[1]) ** 2).sum(-1)
+    best = min(permutations(range(5), 4), key=lambda chosen: cost[range(4), list(chosen)].sum())
+    assert found[:, 1].tolist() == list(best)
+
+
+def test_the_nearer_item_keeps_a_shared_code():
+    """Items 0 and .4 share codeword 0 of 0, 1, 9: 0 stays and .4 takes 1 (.36; the other way round 1 + .16)."""
+    found = reassign_last_code(np.array([[0, 0], [0, 0]]), column(0.4, 0), [column(0), column(0, 1, 9)])
+    assert found.tolist() == [[0, 1], [0, 0]]
+
+
+@ONE_PREFIX
+def test_equal_vectors():
+    """9 equal vectors fill 2 levels of 3 codes; 10 do not fit. The message says which codes and what to raise."""
+    points = np.ones((10, 4), dtype=np.float32)
+    codes, books = residual_kmeans(points[:9], 2, 3, 0)
+    assert distinct(codes) == 1
+    assert distinct(reassign_last_code(codes, points[:9], books)) == 9
+    codes, books = residual_kmeans(points, 2, 3, 0)
+    with pytest.raises(InputError, match=r"10 items .*raise semantic_id.codebook_size or levels"):
+        reassign_last_code(codes, points, books)
+
+
+def test_one_level():
+    """Three items, three codes 0, 1, 2: all near 0, so they spread; a fourth does not fit."""
+    books = [column(0, 1, 2)]
+    found = reassign_last_code(np.zeros((3, 1), np.int64), column(0.0, 0.1, 0.2), books)
+    assert found.tolist() == [[0], [1], [2]]
+    with pytest.raises(InputError, match="4 items do not fit 3 codes"):
+        reassign_last_code(np.zeros((4, 1), np.int64), column(0, 0, 0, 0), books)
+
+
+def test_first_code_that_is_too_full():
+    """Three levels, 2 x 2 codes behind each first code: 5 items of first code 1 do not fit, whatever room 0 has."""
+    codes = np.array([[0, 0, 0]] + [[1, 0, 0]] * 5)
+    books = [column(0, 5), column(0, 1), column(0, 0.1)]
+    with pytest.raises(InputError, match=r"5 items share the code \[1\]"):
+        reassign_last_code(codes, column(0, 5, 5, 5, 5, 5), books)
+
+
+def test_a_prefix_with_more_items_than_codes():
+    """4 items near 0, last codes 0 and .1, prefixes 0, 1, 7: two stay, two go to the nearest prefix, 1."""
+    found = reassign_last_code(np.zeros((4, 2), np.int64), column(0, 0, 0.1, 0.1), [column(0, 1, 7), column(0, 0.1)])
+    assert distinct(found) == 4
+    assert sorted(found[:, 0].tolist()) == [0, 0, 1, 1]
+
+
+def test_the_farthest_item_leaves_a_full_prefix():
+    """Codewords 1 and 3, one last code: items 1 and -4 share prefix 0 at squared distances 0 and 25, so -4 goes; the
+    items' own lengths are no part of it. Mirrored: codewords 1 and -3, items 1 and 6."""
+    for far, other in ((-4, 3), (6, -3)):
+        found = reassign_last_code(np.zeros((2, 2), np.int64), column(1, far), [column(1, other), column(0)])
+        assert found.tolist() == [[0, 0], [1, 0]]
+
+
+def test_an_overflow_displaces_nobody():
+    """Prefixes 11, 10, 6 with 2 last codes: 3 items at 11, two without collision at 10.
+
+    The third of 11 is nearest to 10, which is full with its own two; so it goes to 6, and those two keep their codes.
+    """
+    codes = np.array([[0, 0], [0, 0], [0, 1], [1, 0], [1, 1]])
+    points = column(11, 11, 10.99, 9.7, 9.6)
+    found = reassign_last_code(codes, points, [column(11, 10, 6), column(-0.3, -0.4)])
+    assert distinct(found) == 5
+    assert found[3:].tolist() == [[1, 0], [1, 1]]
+    assert sorted(found[:3, 0].tolist()) == [0, 0, 2]
+
+
+# ---------------------------------------------------------------------------------------------------- report
+
+
+def test_report_by_hand():
+    """Ids 00, 00, 01, 11 of 4 codes: 2 of 4 items collide; both levels use 2 of 4 codes.
+
+    Level 0: shares .75, .25, H = .811278 bits, 2^H = 1.754765. Level 1: halves, 2.
+    """
+    codes = np.array([[0, 0], [0, 0], [0, 1], [1, 1]])
+    assert report.collision_rate(codes) == 0.5
+    assert report.usage(codes, 4) == [0.5, 0.5]
+    assert report.perplexity(codes) == pytest.approx([1.754765, 2], abs=1e-6)
+
+
+def test_collision_rate_at_its_ends():
+    assert report.collision_rate(np.array([[0, 1], [1, 0], [1, 1]])) == 0
+    assert report.collision_rate(np.zeros((3, 2), dtype=np.int64)) == 1
+
+
+def test_perplexity_leaves_out_codes_without_items():
+    assert report.perplexity(np.array([[0], [3]])) == pytest.approx([2])
+
+
+def test_reconstruction_error_by_hand():
+    """Items 0, 2, 4, 6, codewords 1 and 5: error 4 x 1 of 9 + 1 + 1 + 9 = 20; with -1 and 1 behind, nothing is left."""
+    points, books = column(0, 2, 4, 6), [column(1, 5), column(-1, 1)]
+    codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    assert report.reconstruction_error(codes[:, :1], points, books[:1]) == pytest.approx(0.2)
+    assert report.reconstruction_error(codes, points, books) == 0
+
+
+# ---------------------------------------------------------------------------------------------- action space
+
+CODES = np.array([[0, 1], [2, 0], [0, 0], [1, 2]])
+
+
+def actions(folder: Path, table: pa.Table) -> Actions:
+    write_table(folder / "ids.parquet", table)
+    return Actions(folder)
+
+
+def test_levels_have_tokens_of_their_own(tmp_path):
+    """Three codes per level behind the 3 special tokens: level 0 is 3 4 5, level 1 is 6 7 8; 9 tokens in all."""
+    table = id_table(CODES)
+    assert code_columns(table) == ["code_0", "code_1"]
+    space = actions(tmp_path, table)
+    assert space.tokens.tolist() == [[3, 7], [5, 6], [3, 6], [4, 8]]
+    assert space.vocabulary == 9
+    assert space.slate_token == 2
+    assert space.history(np.array([3, 0])).tolist() == [1, 4, 8, 3, 7]
+    assert space.history(np.array([], dtype=np.int64)).tolist() == [1]
+    assert space.trie.tokens.tolist() == space.tokens.tolist()
+
+
+def test_the_fingerprint_follows_the_spelling(tmp_path):
+    same, again, other = (
+        actions(tmp_path / name, id_table(codes)).fingerprint
+        for name, codes in (("a", CODES), ("b", CODES.copy()), ("c", CODES[[1, 0, 2, 3]]))
+    )
+    assert same == again
+    assert same != other
+
+
+def damaged(column_: str, row: int, value: int | None) -> pa.Table:
+    columns = id_table(CODES).to_pydict()
+    columns[column_][row] = value
+    return pa.table({name: pa.array(values, pa.int32()) for name, values in columns.items()})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (id_table(CODES).slice(1), "items have to be 0..2, each once; rerun tokenize"),
+        (damaged("item", 2, 3), "items have to be 0..3, each once; rerun tokenize"),
+        (damaged("code_1", 2, 1), r"items 0 and 2 have the same id"),
+        (damaged("code_0", 1, -1), "a code is negative; rerun tokenize"),
+        (id_table(CODES).drop_columns(["code_0"]), "column 'code_0' .* is missing"),
+    ],
+    ids=["item missing", "item twice", "twins", "negative code", "no codes"],
+)
+def test_a_damaged_table_is_refused(tmp_path, table, message):
+    with pytest.raises(InputError, match=message):
+        actions(tmp_path, table)
+
+
+def test_no_table(tmp_path):
+    with pytest.raises(InputError, match=r"ids.parquet: no such file"):
+        Actions(tmp_path)

@@ -1,0 +1,117 @@
+"""The trie in tensors against a dictionary of prefixes, on random catalogues."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.action_spaces.trie import ROOT, Trie
+from stages.core.errors import InputError
+
+
+def catalogue(seed: int, items: int, depth: int, size: int) -> np.ndarray:
+    """Distinct ids [N, depth] over `size` tokens, in random order: every level has the same tokens."""
+    generator = np.random.default_rng(seed)
+    chosen = generator.choice(size**depth, min(items, size**depth), replace=False)
+    return np.stack([chosen // size**level % size for level in range(depth)], 1).astype(np.int64)
+
+
+def prefixes(tokens: np.ndarray) -> dict[tuple[int, ...], set[int]]:
+    """Items behind each prefix: the naive trie."""
+    behind: dict[tuple[int, ...], set[int]] = {}
+    for item, row in enumerate(tokens.tolist()):
+        for end in range(len(row) + 1):
+            behind.setdefault(tuple(row[:end]), set()).add(item)
+    return behind
+
+
+def padded(banned: set[int], width: int, generator: np.random.Generator) -> torch.Tensor:
+    """The banned items in random places of [1, width], -1 elsewhere."""
+    row = np.full(width, -1)
+    row[generator.choice(width, len(banned), replace=False)] = list(banned)
+    return torch.from_numpy(row)[None]
+
+
+def walk(trie: Trie, prefix: tuple[int, ...]) -> torch.Tensor:
+    node = trie.start(1)
+    for token in prefix:
+        node = trie.advance(node, torch.tensor([token]))
+    return node
+
+
+def tokens_of(mask: torch.Tensor) -> set[int]:
+    return set(mask.nonzero()[:, -1].tolist())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 14), st.integers(1, 4), st.integers(2, 4), st.floats(0, 1))
+def test_allowed_at_every_node(seed, items, depth, size, share):
+    """A token is allowed where an item that is not banned lies behind it: at every prefix, for a random banned list."""
+    generator = np.random.default_rng(seed)
+    tokens = catalogue(seed, items, depth, size)
+    trie, behind = Trie(tokens, size + 1), prefixes(tokens)
+    banned = set(np.flatnonzero(generator.random(len(tokens)) < share).tolist())
+    row = padded(banned, len(tokens) + 2, generator)
+    for prefix, members in behind.items():
+        node = walk(trie, prefix)
+        assert int(trie.leaves[node]) == len(members)
+        if len(prefix) == depth:
+            assert {int(trie.item[node])} == members
+            continue
+        assert int(trie.item[node]) == -1
+        want = {token for token in range(size + 1) if behind.get((*prefix, token), set()) - banned}
+        assert tokens_of(trie.allowed(node, len(prefix), row)) == want
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 14), st.integers(1, 4), st.integers(2, 4))
+def test_no_dead_end_while_an_item_is_left(seed, items, depth, size):
+    """Random walks that ban each item they end at name every item exactly once; then nothing is allowed."""
+    generator = np.random.default_rng(seed)
+    tokens = catalogue(seed, items, depth, size)
+    trie = Trie(tokens, size)
+    found: list[int] = []
+    for _ in range(len(tokens)):
+        node, spelled, row = trie.start(1), [], padded(set(found), len(tokens), generator)
+        for level in range(depth):
+            allowed = sorted(tokens_of(trie.allowed(node, level, row)))
+            assert allowed
+            spelled.append(int(generator.choice(allowed)))
+            node = trie.advance(node, torch.tensor(spelled[-1:]))
+        found.append(int(trie.item[node]))
+        assert tokens[found[-1]].tolist() == spelled
+    assert sorted(found) == list(range(len(tokens)))
+    assert not trie.allowed(trie.start(1), 0, padded(set(found), len(tokens), generator)).any()
+
+
+def test_rows_do_not_mix():
+    """Two rows at different nodes with different banned lists, as one by one; items 00, 01, 10, 11."""
+    trie = Trie(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), 2)
+    node = torch.cat([walk(trie, (0,)), walk(trie, (1,)), walk(trie, (1,))])
+    banned = torch.tensor([[0, 2], [0, 2], [3, -1]])
+    assert trie.allowed(node, 1, banned).tolist() == [[False, True], [False, True], [True, False]]
+    root = trie.allowed(trie.start(3), 0, torch.tensor([[0, 1], [0, 2], [2, 3]]))
+    assert root.tolist() == [[False, True], [True, True], [True, False]]
+
+
+def test_without_banned_items():
+    trie = Trie(np.array([[0, 2], [1, 2]]), 3)
+    assert trie.allowed(trie.start(1), 0, torch.empty(1, 0, dtype=torch.int64)).tolist() == [[True, True, False]]
+
+
+def test_paths_lead_to_the_items():
+    """`node` [N, D + 1] is the path that `advance` takes from the root."""
+    tokens = catalogue(5, 12, 3, 3)
+    trie = Trie(tokens, 3)
+    for item, row in enumerate(tokens.tolist()):
+        assert trie.node[item].tolist() == [int(walk(trie, tuple(row[:end]))) for end in range(4)]
+    assert (trie.node[:, 0] == ROOT).all()
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 3), (0, 3)])
+def test_twins_are_refused_by_name(first, second):
+    tokens = np.array([[0, 1, 2], [1, 0, 2], [2, 2, 1], [2, 0, 0]])
+    tokens[second] = tokens[first]
+    with pytest.raises(InputError, match=rf"items {first} and {second} have the same id \[{tokens[first, 0]}, "):
+        Trie(tokens, 3)
