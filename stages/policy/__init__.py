@@ -1,0 +1,1 @@
+"""The language model as a policy: load, score, sample, search."""

@@ -1,0 +1,76 @@
+"""The language model and its folder: safetensors, config, and what it was trained on.
+
+Left out: pretrained models and LoRA; the one backbone so far is Qwen3's architecture from scratch.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+
+from stages.core.errors import InputError
+from stages.core.params import Backbone
+from stages.core.seeding import derived_seed
+
+CARD = "policy.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a policy folder says about itself beside the weights."""
+
+    label: str
+    """sft.label it was trained with: how a prompt ends."""
+    actions: str
+    """Fingerprint of the action space: other ids mean other tokens."""
+
+
+def create(settings: Backbone, vocabulary: int, seed: int) -> PreTrainedModel:
+    """A model from scratch; the seed draws the weights."""
+    torch.manual_seed(derived_seed(seed, "weights"))
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=vocabulary,
+            hidden_size=settings.hidden_size,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.heads,
+            num_key_value_heads=settings.heads,
+            head_dim=settings.hidden_size // settings.heads,
+            intermediate_size=settings.feed_forward,
+            attention_dropout=settings.dropout,
+            tie_word_embeddings=True,
+            max_position_embeddings=4096,
+            pad_token_id=0,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )
+
+
+def save(model: PreTrainedModel, card: Card, folder: Path) -> None:
+    """Write weights, config and card."""
+    model.save_pretrained(folder)
+    (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n")
+
+
+def load(folder: Path, fingerprint: str) -> tuple[PreTrainedModel, Card]:
+    """Load a policy. Raises InputError where the folder is damaged or its ids are not those of `fingerprint`."""
+    if not (
+        folder / "config.json"
+    ).exists():  # without it transformers would build Qwen3's default of 8 billion weights
+        raise InputError(f"{folder}: not a policy that can be loaded (config.json is missing); rerun the stage that made it")
+    try:
+        card = Card(**json.loads((folder / CARD).read_text()))
+        model = Qwen3ForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{folder}: not a policy that can be loaded ({error}); rerun the stage that made it"
+        ) from error
+    if card.actions != fingerprint:
+        raise InputError(
+            f"{folder}: trained on item ids {card.actions}, but the ids at hand are {fingerprint}; rerun sft"
+        )
+    return model.eval(), card

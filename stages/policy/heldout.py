@@ -1,0 +1,125 @@
+"""How a policy does on contexts that nobody trains on, and how much it gives to cold items."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stages.action_spaces.base import Prompts
+from stages.action_spaces.trie import Trie
+from stages.core.seeding import derived_seed, numpy_generator
+from stages.corpus.histories import Ints
+from stages.corpus.reserve import Reserve, held_back_contexts
+from stages.policy.algorithm import Learner
+from stages.policy.logprobs import slate_log_probs
+from stages.policy.rollout import sample_slates
+
+CONTEXTS = 256  # decoded at once
+COLD_ITEMS = 64  # scored at once per context
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Fixed contexts of the reserve's two halves, and fixed validation contexts for the probability of cold items."""
+
+    selection: Ints  # [C, 2] (user, position): choose the checkpoint
+    report: Ints  # [C', 2]: give the held-out reward
+    cold_prompts: Prompts
+    cold: Ints  # cold items
+    seed: int
+
+    @classmethod
+    def over(cls, learner: Learner, reserve: Reserve, positions: int, cold_contexts: int, seed: int) -> "Watch":
+        """Take `positions` evenly spread contexts of each reserve user, and the validation contexts of some users."""
+        histories, horizon = learner.environment.histories, learner.environment.horizon
+
+        def spread(users: Ints) -> Ints:
+            parts = [held_back_contexts(histories, reserve, users[i : i + 1], horizon) for i in range(len(users))]
+            chosen = [part[np.linspace(0, len(part) - 1, min(positions, len(part))).astype(int)] for part in parts]
+            return np.concatenate(chosen) if chosen else np.empty((0, 2), np.int64)
+
+        users = np.flatnonzero(histories.valid >= 0)
+        users = np.sort(numpy_generator(seed, "cold").choice(users, min(cold_contexts, len(users)), False))
+        contexts = np.stack([users, histories.train_length[users]], 1)
+        return cls(
+            selection=spread(reserve.selection),
+            report=spread(reserve.report),
+            cold_prompts=learner.prompts(contexts),
+            cold=np.flatnonzero(histories.cold),
+            seed=seed,
+        )
+
+    def look(self, learner: Learner, step: int) -> dict[str, float]:
+        """Rewards on both halves, and what the greedy slates of both show."""
+        device = learner.accelerator.device
+        # the same noise at every look, so that two looks differ by their policies alone
+        generator = torch.Generator(device).manual_seed(derived_seed(self.seed, "reserve"))
+        selection, report = (held_out_reward(learner, part, generator) for part in (self.selection, self.report))
+        items = np.concatenate([selection.items, report.items])
+        return {
+            "selection_reward": float(selection.greedy.mean()),
+            "heldout_reward": float(report.sampled.mean()),
+            "heldout_greedy_reward": float(report.greedy.mean()),
+            "greedy_entropy": float(learner.environment.entropy(items).mean()),
+            "greedy_coverage": len(np.unique(items)) / len(learner.space.trie.tokens),
+        }
+
+    def cold_mass(self, learner: Learner) -> float:
+        """Probability of cold items in first position, mean over the fixed contexts."""
+        trie, temperature = learner.space.trie, learner.recipe.temperature
+        return cold_mass(learner.model, self.cold_prompts, trie, self.cold, temperature)
+
+
+class HeldOut(NamedTuple):
+    """Per context: the reward of one sampled slate and of the greedy slate, and the greedy slate's items."""
+
+    sampled: np.ndarray  # [C]
+    greedy: np.ndarray  # [C]
+    items: Ints  # [C, L]
+
+
+def held_out_reward(learner: Learner, contexts: Ints, generator: torch.Generator) -> HeldOut:
+    """Weighted reward of a sampled slate, at the training temperature, and of the greedy slate, on contexts [C, 2]."""
+    recipe, trie, environment = learner.recipe, learner.space.trie, learner.environment
+    sampled, greedy, items = [], [], []
+    for start in range(0, len(contexts), CONTEXTS):
+        part = contexts[start : start + CONTEXTS]
+        asked = learner.prompts(part)
+        for temperature, rewards in ((recipe.temperature, sampled), (0.0, greedy)):
+            slates = sample_slates(learner.model, asked, trie, 1, recipe.slate_length, temperature, generator)
+            found = slates.items.cpu().numpy()
+            rewards.append(environment.weighted(environment.rewards(part, found))[:, 0])
+        items.append(found[:, 0])
+    return HeldOut(np.concatenate(sampled), np.concatenate(greedy), np.concatenate(items))
+
+
+@torch.no_grad()
+def cold_mass(model: PreTrainedModel, asked: Prompts, trie: Trie, cold: Ints, temperature: float) -> float:
+    """Mean over contexts of the probability that the first item is a cold one (Figure 4a), at `temperature`."""
+    mass = sum(_item_mass(model, asked, trie, part, temperature) for part in _chunks(cold))
+    return float(mass) / len(asked.tokens)
+
+
+def _item_mass(model: PreTrainedModel, asked: Prompts, trie: Trie, items: Ints, temperature: float) -> Tensor:
+    """Sum over contexts and items of the probability of each item as the first: []."""
+    chosen = torch.as_tensor(items, device=asked.tokens.device)
+    users, count = len(asked.tokens), len(items)
+    banned = asked.banned.repeat_interleave(count, 0)
+    allowed = torch.stack(
+        [trie.allowed(trie.node[chosen, level].repeat(users), level, banned) for level in range(trie.depth)], 1
+    )  # [B * items, D, V]
+    tokens = trie.tokens[chosen].expand(users, -1, -1)  # [B, items, D]
+    open_ = allowed.gather(2, tokens.flatten(0, 1)[..., None]).all(1)[:, 0]  # not banned
+    # a banned item's own tokens may be masked and its whole row too: any mask will do, it is left out of the sum
+    allowed = allowed | ~open_[:, None, None]
+    log_probs, _ = slate_log_probs(model, asked, tokens, allowed.unflatten(0, (users, count)), temperature)
+    return (log_probs.sum(-1).exp().flatten() * open_).sum()
+
+
+def _chunks(items: Ints) -> Iterator[Ints]:
+    for start in range(0, len(items), COLD_ITEMS):
+        yield items[start : start + COLD_ITEMS]

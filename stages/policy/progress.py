@@ -1,0 +1,65 @@
+"""Where an RL run stands: its curves, its best policy so far, and how it is taken up again after a stop."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from stages.core.checkpoints import Checkpoint, load_model_state, load_optimizer_state, model_state, optimizer_state
+from stages.core.curves import Curve
+from stages.policy.algorithm import Learner
+from stages.policy.heldout import Watch
+
+
+@dataclass
+class Progress:
+    """Steps done, and the best policy by the selection half's greedy reward, looks after the first step only."""
+
+    learner: Learner
+    checkpoint: Checkpoint
+    curve: Curve
+    heldout: Curve
+    step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_reward: float = float("-inf")
+
+    def look(self, watch: Watch, step: int) -> None:
+        """Judge the policy after `step` steps, keep it if it is the best, and make a checkpoint."""
+        found = watch.look(self.learner, step)
+        if step > 0 and found["selection_reward"] > self.best_reward:
+            self.best_reward = found["selection_reward"]
+            self.best = {
+                name: weight.detach().clone() for name, weight in model_state("best", self.learner.model).items()
+            }
+        self.heldout.add(step=step, **found)
+        self.step = step
+        self.checkpoint.save(
+            {
+                **model_state("model", self.learner.model),
+                **self.best,
+                **optimizer_state(self.learner.optimizer),
+            },
+            {
+                "step": step,
+                "best_reward": self.best_reward if self.best else None,
+                "entropy_mean": self.learner.entropy_mean.value,
+                "curve": self.curve.rows,
+                "heldout": self.heldout.rows,
+            },
+        )
+
+    def resume(self) -> None:
+        """Go back to the last look, if there was one."""
+        if (state := self.checkpoint.load()) is None:
+            return
+        tensors, values = state
+        load_model_state("model", self.learner.model, tensors)
+        load_optimizer_state(self.learner.optimizer, tensors)
+        self.best = {name: tensor for name, tensor in tensors.items() if name.startswith("best.")}
+        self.best_reward = values["best_reward"] if self.best else float("-inf")
+        self.learner.entropy_mean.value = values["entropy_mean"]
+        self.step, self.curve.rows, self.heldout.rows = values["step"], values["curve"], values["heldout"]
+
+    def restore_best(self) -> None:
+        """Put the best policy into the model; a run without a step keeps what it started from."""
+        if self.best:
+            load_model_state("best", self.learner.model, self.best)

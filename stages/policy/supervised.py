@@ -1,0 +1,132 @@
+"""Supervised fine-tuning of a policy: examples, batches, loss.
+
+Two labels (method of the paper's Sec. 3.2 and 3.3; the paper fixes neither):
+history  language model over a user's history: every item is a target, predicted from the items before it
+slate    the next logged items as one slate, behind the token that asks for it
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stages.action_spaces.base import ActionSpace
+from stages.core.errors import InputError
+from stages.corpus.histories import Histories, Ints
+from stages.corpus.reserve import logged_after
+from stages.policy.constrained import log_softmax
+
+
+@dataclass(frozen=True)
+class Example:
+    """Items that are shown, and items that are to be predicted after them, one by one."""
+
+    context: Ints
+    targets: Ints
+    weights: npt.NDArray[np.float32]
+    """Loss weight of each target."""
+
+
+class Batch(NamedTuple):
+    """n sequences of T tokens, padded on the right; position t predicts token t + 1."""
+
+    tokens: Tensor  # [n, T]
+    weights: Tensor  # [n, T - 1] loss weight of the next token
+    node: Tensor  # [n, T - 1] trie node that the next token starts from
+    loss_tokens: int  # tokens with a weight above 0
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(self.tokens.to(device), self.weights.to(device), self.node.to(device), self.loss_tokens)
+
+
+def history_examples(
+    sequences: list[Ints], window: int, dropout: float, generator: np.random.Generator
+) -> Iterator[Example]:
+    """Cut every history into windows at an offset drawn anew, so that no item always stands at a window's start.
+
+    Each item is left out with probability `dropout`, drawn anew as well.
+    """
+    for sequence in sequences:
+        kept = sequence[generator.random(len(sequence)) >= dropout]
+        offset = int(generator.integers(window))
+        for part in np.split(kept, range(offset, len(kept), window)):
+            if len(part):
+                yield Example(part[:0], part, np.ones(len(part), np.float32))
+
+
+@dataclass(frozen=True)
+class SlateLabels:
+    """How a logged future becomes a slate (sft.label: slate)."""
+
+    length: int  # L
+    horizon: int  # logged items that count
+    history_items: int  # items of context that are shown
+    weights: dict[str, float]  # w_m: feedback that makes an item come earlier
+    fill_weight: float  # loss weight of the positions that the retriever fills; at 0 they are left out
+    fill: Callable[[list[Ints], Ints], Sequence[Ints]]
+    """Contexts and logged items [n, horizon] -> more items for each context, best first."""
+
+
+def slate_examples(
+    histories: Histories, lengths: Ints, plan: SlateLabels, generator: np.random.Generator
+) -> Iterator[Example]:
+    """Contexts drawn from each user's first `lengths[u]` items, each with the slate that the log and the plan give.
+
+    A user gives one context per `plan.length` items. The next `plan.horizon` items come first, those with more
+    feedback before the others; the retriever fills the rest.
+    """
+    users, cuts = [], []
+    long_enough = np.flatnonzero(lengths > plan.horizon)
+    if not len(long_enough):
+        raise InputError(f"no user has more than {plan.horizon} items (rl.horizon) for SFT; lower it or label history")
+    for user in long_enough:
+        count = max(1, int(lengths[user]) // plan.length)
+        cuts.append(generator.integers(1, lengths[user] - plan.horizon + 1, count))
+        users.append(np.full(count, user))
+    user, cut = np.concatenate(users), np.concatenate(cuts)
+    contexts = [histories.train(u)[:p] for u, p in zip(user, cut, strict=True)]
+    logged, feedback = logged_after(histories, np.stack([user, cut], 1), plan.horizon)
+    strength = sum(plan.weights[name] * feedback[name] for name in plan.weights)
+    order = np.argsort(-np.asarray(strength), axis=1, kind="stable")
+    logged = np.take_along_axis(logged, order, 1)
+    filling = plan.fill(contexts, logged) if plan.fill_weight else [logged[0, :0]] * len(contexts)
+    for context, own, fill in zip(contexts, logged, filling, strict=True):
+        own = own[np.sort(np.unique(own, return_index=True)[1])][: plan.length]
+        fill = fill[fill >= 0][: plan.length - len(own)]
+        weights = np.r_[np.ones(len(own)), np.full(len(fill), plan.fill_weight)].astype(np.float32)
+        yield Example(context[-plan.history_items :], np.concatenate([own, fill]), weights)
+
+
+def collate(examples: list[Example], space: ActionSpace, label: str) -> Batch:
+    """Spell the examples: START, context, the slate token where the label has one, targets."""
+    trie, between = space.trie, np.array([space.slate_token] if label == "slate" else [], dtype=np.int64)
+    depth = trie.depth
+    rows = [
+        np.concatenate([space.history(example.context), between, space.history(example.targets)[1:]])
+        for example in examples
+    ]
+    width = max(map(len, rows))
+    tokens = np.zeros((len(rows), width), dtype=np.int64)
+    weights = np.zeros((len(rows), width - 1), dtype=np.float32)
+    node = np.zeros((len(rows), width - 1), dtype=np.int64)
+    paths = trie.node.cpu().numpy()[:, :-1]  # [N, D] the inner node before each token of an item
+    for index, (row, example) in enumerate(zip(rows, examples, strict=True)):
+        tokens[index, : len(row)] = row
+        part = slice(len(row) - 1 - depth * len(example.targets), len(row) - 1)
+        weights[index, part] = np.repeat(example.weights, depth)
+        node[index, part] = paths[example.targets].ravel()
+    return Batch(*map(torch.from_numpy, (tokens, weights, node)), loss_tokens=int((weights > 0).sum()))
+
+
+def loss_sum(model: PreTrainedModel, batch: Batch, space: ActionSpace) -> Tensor:
+    """Weighted sum of the negative log-probabilities (nats) of the target tokens under the constrained policy."""
+    logits = model(input_ids=batch.tokens[:, :-1], use_cache=False).logits
+    at = batch.weights > 0
+    log_probs = log_softmax(logits[at], space.trie.children[batch.node[at]] >= 0)
+    chosen = log_probs.gather(-1, batch.tokens[:, 1:][at][:, None])[:, 0]
+    return -(chosen * batch.weights[at]).sum()

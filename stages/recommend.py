@@ -1,0 +1,53 @@
+"""One slate and one next-item list per user: all the model's work of evaluation, none of the scoring.
+
+Decoders: `slate`, the policy's L items written greedily, each distinct; `beam`, the most likely next items by beam
+search. Both are held to the catalogue's ids, and to unseen items where the data set says so. Splits: valid (context:
+the training part) and test (the validation item as well). Writes data/<dataset>/slates/<row>/seed-<n>.parquet.
+
+    python -m stages.recommend --dataset ml-100k --space semantic_id --optimizer sage --seed 1
+"""
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from stages.action_spaces.base import prompts
+from stages.core import params, paths, stage
+from stages.core.files import write_table
+from stages.core.schema import slate_table
+from stages.corpus.histories import load
+from stages.policy import backbone
+from stages.policy.beam import beam_items
+from stages.policy.rollout import sample_slates
+
+
+def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
+    settings = params.load()
+    decoding, exclude_seen = settings.recommend, settings.corpus(dataset).exclude_seen
+    histories = load(paths.corpus(dataset))
+    actions = params.load_module("action_spaces", space, "action_spaces").Actions(paths.actions(dataset, space))
+    model, card = backbone.load(paths.model(dataset, space, optimizer, seed), actions.fingerprint)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    trie = actions.trie.to(device)
+    tables = []
+    for split in ("valid", "test"):
+        users = np.flatnonzero(histories.target(split) >= 0)
+        for start in stage.progress(range(0, len(users), decoding.batch_size), f"recommend {split}"):
+            part = users[start : start + decoding.batch_size]
+            contexts = [histories.context(user, split) for user in part]
+            asked = prompts(actions, contexts, settings.sft.history_items, card.label, exclude_seen).to(device)
+            slates = sample_slates(model, asked, trie, 1, settings.rl.slate_length, 0.0, None)
+            found, score = beam_items(model, asked, trie, decoding.beam_width, decoding.list_length)
+            written = {"slate": (slates.items[:, 0], slates.item_log_probs[:, 0]), "beam": (found, score)}
+            tables += [
+                slate_table(part, split, decoder, items.cpu().numpy(), scores.cpu().numpy())
+                for decoder, (items, scores) in written.items()
+            ]
+    row = paths.row(space, optimizer)
+    order = [(name, "ascending") for name in ("split", "decoder", "user", "rank")]
+    write_table(paths.slates(dataset, row, seed), pa.concat_tables(tables).sort_by(order))
+
+
+if __name__ == "__main__":
+    stage.run(main, __doc__, "dataset", "space", "optimizer", "seed")
