@@ -1,0 +1,133 @@
+"""docs/extend.md is true: each of its diffs applies to the code as it is, and what it adds runs."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = re.split(r"^## ", (ROOT / "docs/extend.md").read_text(), flags=re.MULTILINE)[1:]
+DIFFS = {text.splitlines()[0]: re.findall(r"^```diff\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) for text in SECTIONS}
+
+
+def test_each_section_is_one_diff():
+    assert {name: len(found) for name, found in DIFFS.items()} == {
+        "An optimizer": 1,
+        "A reward": 1,
+        "A data set": 1,
+        "A backbone": 1,
+    }
+
+
+@pytest.fixture
+def extended(project, python, request):
+    """Apply the diff of a section to a copy, and give what runs Python there and fails with its error."""
+    subprocess.run(["git", "init", "--quiet", "."], cwd=project, check=True)
+    diff = DIFFS[request.param][0]
+    applied = subprocess.run(["git", "apply", "-"], cwd=project, input=diff, capture_output=True, text=True)
+    assert applied.returncode == 0, applied.stderr
+
+    def run(*arguments: str) -> str:
+        done = python(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+OPTIMIZER = """
+import torch
+from stages.core import params
+from stages.objectives.terms import ScoredSlates
+
+settings = params.load()
+assert "rloo" in settings.axes.optimizers
+own, objective = settings.own["rloo"], params.load_module("objectives", "rloo", "optimizers")
+rewards = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [0.5, 0.0]]])  # one user, three slates, two objectives
+advantage = objective.advantages(rewards, torch.tensor([1.0, 0.5]), own)  # totals 2, 0, 0.5
+assert torch.allclose(advantage, torch.tensor([[1.75, -1.25, -0.5]])), advantage
+
+log_probs = torch.full((1, 3, 4), -1.0, requires_grad=True)
+slates = ScoredSlates(
+    log_probs, log_probs.detach(), torch.ones(1, 3, 4, dtype=torch.bool), 2, torch.zeros(1, 3), torch.tensor(0.0)
+)
+value, diagnostics = objective.loss(slates, advantage, own)
+value.backward()
+assert torch.isclose(value, torch.tensor(0.0), atol=1e-6)
+# d loss / d log pi(token) = -A r / (L x slates) with r = 1, L = 2
+assert torch.allclose(log_probs.grad[0, :, 0], -advantage[0] / 6), log_probs.grad
+assert diagnostics["ratio_mean"] == 1 and diagnostics["at_upper_bound"] == 0
+"""
+
+
+@pytest.mark.parametrize("extended", ["An optimizer"], indirect=True)
+def test_optimizer(extended):
+    extended("-c", OPTIMIZER)
+
+
+REWARD = """
+import pandas as pd
+from stages.core import params
+from stages.corpus.cut import cut
+from stages.corpus.raw_log import RawLog
+
+settings = params.load().corpus("ml-100k")
+assert list(settings.objectives) == ["click", "like", "tail_click"]
+names = list("abcd")
+log = [("u", "a", 4.0), ("u", "b", 3.0), ("u", "c", 1.0), ("u", "d", 5.0)]
+log += [("v", "a", 1.0), ("v", "b", 1.0), ("v", "a", 4.0)]
+raw = RawLog(
+    items=pd.DataFrame({"item_id": names, "title": names, "text": names, "categories": [["x"]] * 4}),
+    users=pd.DataFrame({"user_id": ["u", "v"]}),
+    interactions=pd.DataFrame(log, columns=["user_id", "item_id", "rating"]).assign(timestamp=range(len(log))),
+)
+table = cut(raw, settings).interactions
+assert table["click"].to_pylist() == [1] * 7
+assert table["like"].to_pylist() == [1, 0, 0, 1, 0, 0, 1]
+# Training counts: a 2, b 1, c 0, d 0 (the last two of each user are held out); the median is 0.5
+assert table["tail_click"].to_pylist() == [0, 0, 1, 1, 0, 0, 0]
+"""
+
+
+@pytest.mark.parametrize("extended", ["A reward"], indirect=True)
+def test_reward(extended):
+    extended("-c", REWARD)
+
+
+@pytest.mark.parametrize("extended", ["A data set"], indirect=True)
+def test_data_set(extended, project):
+    folder = project.parent / "my-data"
+    folder.mkdir()
+    log = [(user, (user + position) % 8, position) for user in range(6) for position in range(8)]
+    log.append((0, 8, 8))  # an item that one user has is below k_core
+    pd.DataFrame(log, columns=["user_id", "item_id", "position"]).to_parquet(folder / "interactions.parquet")
+    items = pd.DataFrame({"item_id": range(9), "title": [f"item {number}" for number in range(9)]})
+    items.to_parquet(folder / "items.parquet")
+    for stage in ("download", "prepare"):
+        extended("-m", f"stages.{stage}", "--dataset", "mine")
+    found = json.loads((project / "metrics/mine/prepare.json").read_text())
+    kept = pd.read_parquet(project / "data/mine/corpus/interactions.parquet")
+    assert (found["users"], found["items"], found["interactions"], len(kept)) == (6, 8, 48, 48)
+    assert kept["click"].sum() == 48
+    assert kept["split"].value_counts().to_dict() == {"train": 36, "valid": 6, "test": 6}
+
+
+BACKBONE = """
+from stages.core import params
+from stages.policy import backbone
+
+settings = params.load()
+assert settings.axes.backbone == "small"
+small, tiny = (backbone.create(settings.backbones[name], 99, 1).num_parameters() for name in ("small", "tiny"))
+assert small > 4 * tiny, (small, tiny)
+"""
+
+
+@pytest.mark.parametrize("extended", ["A backbone"], indirect=True)
+def test_backbone(extended, project):
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("backbone: tiny", "backbone: small", 1))
+    extended("-c", BACKBONE)

@@ -1,0 +1,183 @@
+"""The real DAG on a small real slice of MovieLens-100K, in a temporary repository: run, run again, change, share.
+
+Small means 40 users, a model of 20,000 weights and two RL steps; every stage, library and file format is the real one.
+The tests build on one another, in the order in which a newcomer meets them.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from stages.core import params
+from stages.corpus import movielens
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+USERS = 40
+ROWS = [
+    "popularity",
+    "semantic_id-gbpo",
+    "semantic_id-grpo",
+    "semantic_id-sage",
+    "semantic_id-sft",
+    "transitions",
+]
+SAGE_CELLS = {
+    "rl@slice-semantic_id-sage-1",
+    "recommend@slice-semantic_id-sage-1",
+    "evaluate@slice-semantic_id-sage-1",
+    "tabulate@slice",
+}
+
+
+def run(repository: Path, *command: str) -> str:
+    """Run a command in a repository with this interpreter's environment; its output, or a failure that shows it."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "SAGE_CHECKPOINTS": str(repository.parent / "checkpoints"),
+        **{f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    }
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout + done.stderr
+
+
+def stages_run(output: str) -> set[str]:
+    """Names of the stages whose command DVC started."""
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def write_slice(folder: Path, raw: Path) -> None:
+    """The first users of MovieLens-100K in the form of somebody's own data."""
+    log = movielens.read(raw)
+    users = log.users["user_id"].head(USERS)
+    interactions = log.interactions[log.interactions["user_id"].isin(users)]
+    items = log.items[log.items["item_id"].isin(interactions["item_id"])]
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pandas(interactions, preserve_index=False), folder / "interactions.parquet")
+    pq.write_table(pa.Table.from_pandas(items.drop(columns="text"), preserve_index=False), folder / "items.parquet")
+
+
+def write_params(repository: Path, data: Path) -> None:
+    """The shipped parameters, with the slice as the only data set and everything made small."""
+    path = repository / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["datasets"] = ["slice"]
+    values["corpora"]["slice"] = {
+        **values["corpora"]["ml-100k"],
+        "source": "local",
+        "path": str(data),
+        "category_level": None,
+    }
+    values["semantic_id"]["codebook_size"] = 16
+    values["backbones"]["tiny"] |= {"hidden_size": 16, "layers": 1, "heads": 2, "feed_forward": 32}
+    values["sft"] |= {"epochs": 2, "batch_size": 8, "history_items": 10}
+    values["rl"] |= {"rollouts": 2, "contexts": 4, "group_size": 4, "evaluate_every": 1, "cold_contexts": 2}
+    values["recommend"] |= {"beam_width": 20}
+    values["evaluate"] |= {"resamples": 100}
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the tree at hand and the slice beside it, after the first `dvc repro`."""
+    base = tmp_path_factory.mktemp("pipeline")
+    movielens.download(params.load(ROOT / "params.yaml").corpus("ml-100k"), base / "raw")
+    write_slice(base / "slice-source", base / "raw")
+    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, listed):
+        source = ROOT / name
+        kept = not name.startswith(("metrics/", "dvc.lock")) and source.is_file()
+        if kept:
+            target = base / "repository" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    repository = base / "repository"
+    write_params(repository, base / "slice-source")
+    run(repository, "git", "init", "-q")
+    output = run(repository, "dvc", "repro")
+    assert len(stages_run(output)) == 22
+    run(repository, "git", "add", "-A")
+    run(repository, "git", "commit", "-qm", "first run")
+    return repository
+
+
+def test_first_run_fills_the_table(repository: Path) -> None:
+    summary = json.loads((repository / "metrics/slice.json").read_text())
+    assert sorted(row for row in summary if isinstance(summary[row], dict) and "ndcg@10" in summary[row]) == ROWS
+    report = (repository / "reports/slice.md").read_text()
+    assert all(row in report for row in ROWS)
+
+
+def test_slates_are_whole_lists_of_unseen_items(repository: Path) -> None:
+    slates = pd.read_parquet(repository / "data/slice/slates/semantic_id-sage/seed-1.parquet")
+    log = pd.read_parquet(repository / "data/slice/corpus/interactions.parquet")
+    seen = set(zip(*log[log["split"] == "train"][["user", "item"]].to_numpy().T, strict=True))
+    assert (slates.groupby(["user", "split", "decoder"])["item"].nunique() == 10).all()
+    assert not seen & set(zip(slates["user"], slates["item"], strict=True))
+    assert set(slates["decoder"]) == {"slate", "beam"}
+
+
+def test_curves_hold_every_diagnostic(repository: Path) -> None:
+    steps = pd.read_csv(repository / "metrics/curves/slice/semantic_id-sage/seed-1.csv")
+    named = {"reward_click", "reward_like", "kl", "cold_mass", "ratio_max", "at_upper_bound", "lambda_mean"}
+    assert named <= set(steps.columns)
+    assert steps["step"].tolist() == [1, 2]
+    looks = pd.read_csv(repository / "metrics/curves/slice/semantic_id-sage/heldout-1.csv")
+    assert looks["step"].tolist() == [0, 1, 2]
+
+
+def test_second_run_does_nothing(repository: Path) -> None:
+    output = run(repository, "dvc", "repro")
+    assert not stages_run(output)
+    assert "up to date" in output
+
+
+def test_one_override_reruns_only_what_depends_on_it(repository: Path) -> None:
+    output = run(repository, "dvc", "exp", "run", "-S", "sage.eps_boost=0.5")
+    assert stages_run(output) == SAGE_CELLS
+    changed = run(repository, "dvc", "metrics", "diff", "metrics/slice.json")
+    assert not changed or {line.split()[1].split(".")[0] for line in changed.splitlines()[1:]} == {"semantic_id-sage"}
+    back = run(repository, "dvc", "exp", "run", "-S", "sage.eps_boost=0.3")
+    assert not stages_run(back)
+
+
+def test_a_cell_run_again_gives_the_same_bytes(repository: Path) -> None:
+    before = (repository / "dvc.lock").read_text()
+    for cell in ("sft@slice-semantic_id-1", "rl@slice-semantic_id-sage-1", "evaluate@slice-semantic_id-sage-1"):
+        output = run(repository, "dvc", "repro", "--force", "--single-item", cell)
+        assert stages_run(output) == {cell}
+    assert (repository / "dvc.lock").read_text() == before
+    assert not run(repository, "git", "status", "--porcelain", "metrics", "dvc.lock")
+
+
+def test_a_colleague_pulls_and_trains_nothing(repository: Path, tmp_path: Path) -> None:
+    run(repository, "git", "checkout", "-q", ".")
+    run(repository, "dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    run(repository, "git", "commit", "-qam", "remote")
+    run(repository, "dvc", "push", "--run-cache")
+    clone = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "-q", str(repository), str(clone))
+    run(clone, "dvc", "pull", "--run-cache")
+    assert not stages_run(run(clone, "dvc", "repro"))
+
+
+def test_two_seeds_of_two_optimizers(repository: Path) -> None:
+    output = run(repository, "dvc", "exp", "run", "-S", "optimizers=[sft,sage]", "-S", "seeds=[1,2]")
+    assert {"sft@slice-semantic_id-2", "rl@slice-semantic_id-sage-2"} <= stages_run(output)
+    assert not any("grpo" in stage for stage in stages_run(output))
+    summary = json.loads((repository / "metrics/slice.json").read_text())
+    assert "semantic_id-gbpo" not in summary
+    assert "semantic_id-sage" in summary
