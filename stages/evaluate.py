@@ -11,9 +11,9 @@ import pyarrow as pa
 from stages.core import params, paths, stage
 from stages.core.errors import InputError
 from stages.core.files import write_json, write_table
-from stages.core.params import Evaluate
 from stages.core.provenance import provenance
 from stages.core.schema import SLATES, read
+from stages.core.sections import Evaluate
 from stages.core.seeding import numpy_generator
 from stages.corpus import histories
 from stages.corpus.histories import Histories

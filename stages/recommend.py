@@ -9,7 +9,6 @@ the training part) and test (the validation item as well). Writes data/<dataset>
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from stages.action_spaces.base import prompts
 from stages.core import params, paths, stage
@@ -18,6 +17,7 @@ from stages.core.schema import slate_table
 from stages.corpus.histories import load
 from stages.policy import backbone
 from stages.policy.beam import beam_items
+from stages.policy.device import accelerator
 from stages.policy.rollout import sample_slates
 
 
@@ -27,7 +27,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     histories = load(paths.corpus(dataset))
     actions = params.load_module("action_spaces", space, "action_spaces").Actions(paths.actions(dataset, space))
     model, card = backbone.load(paths.model(dataset, space, optimizer, seed), actions.fingerprint)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = accelerator("fp32").device
     model.to(device)
     trie = actions.trie.to(device)
     tables = []

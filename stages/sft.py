@@ -3,6 +3,7 @@
 Trains on the training part less what RL and its reserve keep (stages/corpus/reserve.py), judges each epoch by the loss
 on the validation items and keeps the best. Writes models/<dataset>/<space>/warmup/seed-<n> and its curve. Interrupted,
 it goes on from the last whole epoch when it is started again with the same parameters, inputs and code.
+Left out: several processes; one process uses one GPU, or the CPU.
 
     python -m stages.sft --dataset ml-100k --space semantic_id --seed 1
 """
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from accelerate import Accelerator
 
 from stages.baselines import transitions
 from stages.core import params, paths, stage
@@ -19,10 +19,12 @@ from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
 from stages.core.files import fresh_folder
 from stages.core.provenance import cell_fingerprint
+from stages.core.sections import Params
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints, load
 from stages.corpus.reserve import divide
 from stages.policy import backbone, training
+from stages.policy.device import accelerator
 from stages.policy.supervised import Example, SlateLabels, history_examples, slate_examples
 
 
@@ -35,62 +37,62 @@ def main(dataset: str, space: str, seed: int) -> None:
     stage.log.info("%s parameters, %d tokens", f"{model.num_parameters():,}", actions.vocabulary)
     judged = np.flatnonzero(histories.valid >= 0)
     contexts = [histories.context(user, "valid") for user in judged]
+    recipe = training.Recipe(
+        label=sft.label,
+        epochs=sft.epochs,
+        batch_size=sft.batch_size,
+        lr=body.sft_lr,
+        warmup=sft.warmup,
+        weight_decay=sft.weight_decay,
+        max_grad_norm=sft.max_grad_norm,
+        patience=sft.patience,
+        seed=seed,
+    )
+    checkpoint = Checkpoint(*cell_fingerprint("sft", {"dataset": dataset, "space": space, "seed": seed}))
+    curve = Curve(paths.curve(dataset, paths.row(space, "warmup"), seed))
     best_epoch = training.fit(
         model,
         actions,
-        epoch_examples(histories, settings, dataset, seed),
+        epoch_examples(histories, settings, seed),
         training.next_item_examples(contexts, histories.valid[judged], sft.history_items),
-        training.Recipe(
-            sft.label, sft.epochs, sft.batch_size, body.sft_lr, sft.warmup, sft.weight_decay, sft.max_grad_norm,
-            sft.patience, seed,
-        ),
-        Accelerator(mixed_precision="bf16" if body.precision == "bf16" else "no"),
-        checkpoint := Checkpoint(*cell_fingerprint("sft", {"dataset": dataset, "space": space, "seed": seed})),
-        curve := Curve(paths.curve(dataset, paths.row(space, "warmup"), seed)),
-        stage.progress,
-    )  # fmt: skip
+        recipe,
+        accelerator(body.precision),
+        checkpoint,
+        curve,
+    )
     with fresh_folder(paths.model(dataset, space, "warmup", seed)) as folder:
         backbone.save(model, backbone.Card(sft.label, actions.fingerprint), folder)
     checkpoint.drop()
     stage.log.info("best epoch %d, validation loss %s", best_epoch, min(row["valid_loss"] for row in curve.rows))
 
 
-def epoch_examples(
-    histories: Histories, settings: params.Params, dataset: str, seed: int
-) -> Callable[[int], list[Example]]:
+def epoch_examples(histories: Histories, settings: Params, seed: int) -> Callable[[int], list[Example]]:
     """The examples of an epoch, drawn from (seed, epoch) by the label that params.yaml names."""
-    sft, corpus = settings.sft, settings.corpus(dataset)
+    sft, slate_length = settings.sft, settings.rl.slate_length
     seen = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
+    if sft.label == "slate":
+        counts = transitions.Params(**sft.fill.model_dump(), list_length=slate_length)
+        fill = retriever(histories, seen, counts)
+        plan = SlateLabels(slate_length, sft.label_horizon, sft.history_items, sft.fill_weight, fill)
+        return lambda epoch: list(slate_examples(histories, seen, plan, numpy_generator(seed, "sft", epoch)))
     sequences = [histories.train(user)[:length] for user, length in enumerate(seen)]
-    counts = transitions.Params(**sft.fill.model_dump(), list_length=settings.rl.slate_length)
-    labels = SlateLabels(
-        length=settings.rl.slate_length,
-        horizon=settings.rl.horizon,
-        history_items=sft.history_items,
-        weights=corpus.objectives,
-        fill_weight=sft.fill_weight,
-        fill=retriever(histories, seen, counts, corpus.exclude_seen),
+    window = sft.history_items + slate_length  # a prompt and the slate behind it: no position is new at inference
+    return lambda epoch: list(
+        history_examples(sequences, window, sft.item_dropout, numpy_generator(seed, "sft", epoch))
     )
 
-    def draw(epoch: int) -> list[Example]:
-        generator = numpy_generator(seed, "sft", epoch)
-        if sft.label == "slate":
-            return list(slate_examples(histories, seen, labels, generator))
-        return list(history_examples(sequences, sft.history_items, sft.item_dropout, generator))
 
-    return draw
-
-
-def retriever(
-    histories: Histories, seen: Ints, counts: transitions.Params, exclude_seen: bool
-) -> Callable[[list[Ints], Ints], Ints]:
-    """Fill slates from the transition counts of what SFT may see, leaving out what is logged or seen already."""
-    matrix = transitions.transition_matrix(replace(histories, train_length=seen), counts.window)
+def retriever(histories: Histories, seen: Ints, counts: transitions.Params) -> Callable[[list[Ints], Ints], Ints]:
+    """Fill slates from the transition counts of what SFT may see, leaving out what is logged or in the context."""
+    visible = replace(histories, train_length=seen)
+    matrix = transitions.transition_matrix(visible, counts.window)
+    shown = np.concatenate([visible.train(user) for user in range(len(seen))])
+    popularity = np.bincount(shown, minlength=histories.item_count)
 
     def fill(contexts: list[Ints], logged: Ints) -> Ints:
-        hidden = [np.union1d(c, own) if exclude_seen else own for c, own in zip(contexts, logged, strict=True)]
+        hidden = [np.union1d(context, own) for context, own in zip(contexts, logged, strict=True)]
         found = transitions.scores(matrix, contexts, counts)
-        return transitions.rank_items(found, hidden, histories.train_count, counts.list_length)[0]
+        return transitions.rank_items(found, hidden, popularity, counts.list_length)[0]
 
     return fill
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from stages.core import params, paths, stage
 from stages.core.errors import InputError
 from stages.core.files import fresh_file, write_json
-from stages.core.params import Evaluate
+from stages.core.sections import Evaluate
 from stages.core.seeding import numpy_generator
 from stages.core.tables import Value, report
 from stages.measures.bootstrap import interval

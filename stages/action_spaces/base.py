@@ -21,9 +21,6 @@ class Prompts(NamedTuple):
     def to(self, device: torch.device | str) -> "Prompts":
         return Prompts(*(tensor.to(device) for tensor in self))
 
-    def part(self, start: int, stop: int) -> "Prompts":
-        return Prompts(*(tensor[start:stop] for tensor in self))
-
 
 class ActionSpace(Protocol):
     """How items are spelled. A module of this folder offers one as `Actions`."""

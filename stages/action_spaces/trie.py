@@ -40,6 +40,7 @@ class Trie:
         children[np.concatenate(parents), np.concatenate(edges)] = np.arange(1, nodes)
         item = np.full(nodes, -1, dtype=np.int64)
         item[node[:, -1]] = np.arange(count)
+        self.paths = node[:, :-1]  # [N, D] on the CPU: the inner node before each token of an item
         self.tokens = torch.from_numpy(tokens.astype(np.int64))  # [N, D]
         self.node = torch.from_numpy(node)  # [N, D + 1] the nodes on each item's path
         self.children = torch.from_numpy(children)  # [inner nodes, V] next node, -1 where there is none

@@ -53,14 +53,13 @@ class Checkpoint:
 
 
 def model_state(prefix: str, model: torch.nn.Module) -> dict[str, Tensor]:
-    """The weights as named tensors, without those that are tied to another's memory."""
-    seen: set[int] = set()
-    state: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        if id(parameter) not in seen:
-            seen.add(id(parameter))
-            state[f"{prefix}.{name}"] = parameter
-    return state
+    """The weights as named tensors; tied ones once."""
+    return {f"{prefix}.{name}": parameter for name, parameter in model.named_parameters()}
+
+
+def snapshot(prefix: str, model: torch.nn.Module) -> dict[str, Tensor]:
+    """A copy of the weights, as `model_state` names them."""
+    return {name: weight.detach().clone() for name, weight in model_state(prefix, model).items()}
 
 
 def load_model_state(prefix: str, model: torch.nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -16,9 +16,17 @@ class Curve:
         self.path = path
         self.rows: list[dict[str, float | int | str]] = []
 
+    def restore(self, rows: list[dict[str, float | int | str]]) -> None:
+        """Start again from the rows of an interrupted run; DVC has deleted the file."""
+        self.rows = list(rows)
+        self._write()
+
     def add(self, **values: float | int | str) -> None:
         """Add one row. A column that a row does not name stays empty there."""
         self.rows.append(rounded(values))
+        self._write()
+
+    def _write(self) -> None:
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         with fresh_file(self.path) as scratch, scratch.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")

@@ -46,7 +46,7 @@ def run(stage: Callable[..., None], doc: str | None, *coordinates: str) -> None:
         log.error("error: %s", error)
         sys.exit(1)
     except KeyboardInterrupt:
-        log.error("interrupted: nothing was written under the outputs' names")
+        log.error("interrupted; started again with the same parameters, sft and rl go on from their last checkpoint")
         sys.exit(130)
 
 

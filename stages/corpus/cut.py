@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from stages.core import schema
 from stages.core.errors import InputError
-from stages.core.params import Corpus, Feedback
+from stages.core.sections import Corpus, Feedback
 from stages.core.seeding import numpy_generator
 from stages.corpus.raw_log import RawLog
 

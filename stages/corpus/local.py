@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.core.errors import InputError
-from stages.core.params import Corpus
+from stages.core.sections import Corpus
 from stages.corpus.raw_log import RawLog
 
 LOG, ITEMS, USERS = "interactions.parquet", "items.parquet", "users.parquet"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.core.errors import InputError
-from stages.core.params import Corpus
+from stages.core.sections import Corpus
 from stages.corpus.raw_log import RawLog
 from stages.corpus.wheel import Wheel, fetch
 

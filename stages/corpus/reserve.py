@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.core.errors import InputError
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints
 
@@ -24,12 +25,20 @@ class Reserve:
 
 
 def divide(histories: Histories, holdback: int, share: float, min_items: int, seed: int) -> Reserve:
-    """Hold back each eligible user's last training items and draw the reserve among these users."""
+    """Hold back each eligible user's last training items and draw the reserve among these users.
+
+    Raises InputError where that leaves the learners or a half of the reserve without a user.
+    """
     eligible = np.flatnonzero(histories.train_length >= max(min_items, holdback + 1))
     sft_length = histories.train_length.copy()
     sft_length[eligible] -= holdback
     drawn = numpy_generator(seed, "reserve").permutation(eligible)[: round(share * len(eligible))]
     half = len(drawn) // 2
+    if half == 0 or len(drawn) == len(eligible):
+        raise InputError(
+            f"{len(eligible)} users have {max(min_items, holdback + 1)} training items, too few for a reserve of "
+            f"{share:.0%} in two halves; lower sft.min_items and sft.holdback or raise sft.reserve"
+        )
     return Reserve(
         sft_length=sft_length,
         learners=np.setdiff1d(eligible, drawn),

@@ -6,7 +6,9 @@
 
 No clip: every sample keeps a gradient, and that of a rejected token is bounded as binary cross-entropy's is.
 
-Where we differ: the advantage is GRPO's group z-score, so that the two differ in their bound alone.
+Where we differ: the advantage is GRPO's group z-score, so that the two differ in their bound alone; RL adds rl.kl times
+the divergence from the SFT policy to every optimizer's loss. A bound here lessens a gradient and stops none, so its
+shares have names of their own.
 """
 
 import math
@@ -14,11 +16,14 @@ import math
 import torch
 from torch import Tensor
 
-from stages.core.params import Rate, Section
+from stages.core.sections import Rate, Section
 from stages.objectives.terms import (
     Loss,
     ScoredSlates,
     bounded_exp,
+    ratio_range,
+    rejected,
+    rewarded,
     share,
     summed_advantages,
     token_mean,
@@ -48,14 +53,11 @@ def loss(slates: ScoredSlates, advantage: Tensor, params: Params) -> Loss:
     per_token = advantage[..., None].expand_as(slates.log_probs)
     denominator = bounded_log_denominator(slates.log_probs, slates.old_log_probs, per_token)
     coefficient = bounded_exp(slates.log_probs - denominator)  # [B, K, T]
-    bounded, rewarded = denominator > slates.old_log_probs, per_token >= 0
-    ratio = token_ratio(slates).detach()[slates.mask]
+    bounded = denominator > slates.old_log_probs
     diagnostics = {
-        "ratio_mean": ratio.mean(),
-        "ratio_min": ratio.min(),
-        "ratio_max": ratio.max(),
-        "at_upper_bound": share(bounded & slates.mask, rewarded & slates.mask),
-        "at_lower_bound": share(bounded & slates.mask, ~rewarded & slates.mask),
+        **ratio_range(token_ratio(slates).detach()[slates.mask]),
+        "bounded_rewarded": share(bounded, rewarded(per_token) & slates.mask),
+        "bounded_rejected": share(bounded, rejected(per_token) & slates.mask),
     }
     return Loss(-token_mean(coefficient * per_token, slates.mask).mean(), diagnostics)
 

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from stages.core.params import Rate, Section
+from stages.core.sections import Rate, Section
 from stages.objectives.terms import (
     Loss,
     ScoredSlates,

@@ -15,6 +15,7 @@ Where we differ, and what follows from the paper as printed:
 - r > 1 with A < 0 has no bound.
 - Eq. 3 to 5 print another update than Algorithm 1 (and Eq. 5 never acts); this is Algorithm 1.
 - The rate of Hbar's moving average is not given: rl.entropy_rate.
+- RL adds rl.kl times the divergence from the SFT policy to every optimizer's loss; the paper gives none.
 """
 
 from typing import Annotated, Literal
@@ -23,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.core.params import Rate, Section
+from stages.core.sections import Rate, Section
 from stages.objectives.terms import (
     Loss,
     ScoredSlates,
@@ -31,6 +32,7 @@ from stages.objectives.terms import (
     clipped_surrogate,
     decoupled_advantages,
     ratio_diagnostics,
+    rejected,
     share,
     slate_ratio,
     summed_advantages,
@@ -78,7 +80,7 @@ def loss(slates: ScoredSlates, advantage: Tensor, params: Params) -> Loss:
     penalty = diversity_penalty(slates.entropy, slates.entropy_mean, params)
     below, above = clip_widths(advantage, penalty, params)
     diagnostics = ratio_diagnostics(ratio, advantage, below, above)
-    low_diversity = (advantage < 0) & (penalty > 1)
+    low_diversity = rejected(advantage) & (penalty > 1)
     diagnostics["at_floor_low_diversity"] = share(ratio.detach() < 2 - penalty, low_diversity)
     diagnostics["lambda_mean"] = penalty.mean()
     return Loss(-clipped_surrogate(ratio, advantage, below, above).mean(), diagnostics)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 STD_FLOOR = 1e-4  # added to every standard deviation, as TRL and GDPO's code do
-LOG_RATIO_LIMIT = 20.0  # exp(20) is a ratio of 5e8: beyond it fp32 and bf16 overflow and no bound is missed
+SIGNAL = 1e-6  # advantages nearer to 0 are a group of equal rewards, rounded
+LOG_RATIO_LIMIT = 20.0  # exp(20) is a ratio of 5e8: only a run that has diverged goes beyond it
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Loss(NamedTuple):
 
 
 def group_z_score(values: Tensor) -> Tensor:
-    """Centre and scale [B, K] inside each user's group; a group of equal values gives zeros."""
+    """Centre and scale [B, K] inside each user's group; a group of equal values gives zeros, up to rounding."""
     return (values - values.mean(1, keepdim=True)) / (values.std(1, keepdim=True) + STD_FLOOR)
 
 
@@ -102,14 +103,34 @@ def ratio_diagnostics(
 ) -> dict[str, Tensor]:
     """The ratio's range, and the shares of rewarded and of rejected cases whose gradient a bound has stopped.
 
-    All arguments broadcast to the shape of `ratio`; below and above are the widths that act: above for A >= 0, below
-    for A < 0.
+    All arguments broadcast to the shape of `ratio`; below and above are the widths that act: above where A > 0, below
+    where A < 0.
     """
-    ratio, rewarded = ratio.detach(), (advantage >= 0).expand_as(ratio)
+    ratio, advantage = ratio.detach(), advantage.expand_as(ratio)
+    return {
+        **ratio_range(ratio),
+        "at_upper_bound": share(ratio > 1 + above, rewarded(advantage)),
+        "at_lower_bound": share(ratio < 1 - below, rejected(advantage)),
+    }
+
+
+def ratio_range(ratio: Tensor) -> dict[str, Tensor]:
+    """Mean, extremes and 5% and 95% quantiles of a ratio."""
+    low, high = torch.quantile(ratio.flatten().float(), torch.tensor([0.05, 0.95], device=ratio.device))
     return {
         "ratio_mean": ratio.mean(),
         "ratio_min": ratio.min(),
+        "ratio_q05": low,
+        "ratio_q95": high,
         "ratio_max": ratio.max(),
-        "at_upper_bound": share(ratio > 1 + above, rewarded),
-        "at_lower_bound": share(ratio < 1 - below, ~rewarded),
     }
+
+
+def rewarded(advantage: Tensor) -> Tensor:
+    """Where the advantage is above 0 by more than rounding: a group without signal counts on neither side."""
+    return advantage > SIGNAL
+
+
+def rejected(advantage: Tensor) -> Tensor:
+    """Where the advantage is below 0 by more than rounding."""
+    return advantage < -SIGNAL

@@ -74,15 +74,8 @@ class Learner:
         advantage = self.objective.advantages(rewards, weights, self.objective_params)  # [B, K]
         with torch.no_grad(), self.accelerator.autocast():
             reference, _ = slate_log_probs(self.reference, asked, slates.tokens, slates.allowed, recipe.temperature)
-        scored = ScoredSlates(
-            log_probs=reference,
-            old_log_probs=reference,
-            mask=torch.ones_like(slates.tokens, dtype=torch.bool),
-            length=recipe.slate_length,
-            entropy=self._tensor(entropy),
-            entropy_mean=self._tensor(np.array(entropy_mean)),
-        )
-        updates = self._updates(scored, advantage, reference, asked, slates)
+        diversity = self._tensor(entropy), self._tensor(np.array(entropy_mean))
+        updates = self._updates(asked, slates, advantage, diversity, reference)
         self.entropy_mean.update(float(entropy.mean()))
         return {
             **{f"reward_{name}": earned[..., m].mean() for m, name in enumerate(self.environment.weights)},
@@ -97,23 +90,23 @@ class Learner:
         }
 
     def _updates(
-        self, scored: ScoredSlates, advantage: Tensor, reference: Tensor, asked: Prompts, slates: Slates
+        self, asked: Prompts, slates: Slates, advantage: Tensor, diversity: tuple[Tensor, Tensor], reference: Tensor
     ) -> dict[str, float]:
         """Descend the objective `updates` times on the same slates.
 
         pi_old is the first update's own forward pass, so that r is exactly 1 there; the sampler's log-probabilities,
         which come from another order of operations, are only compared with it.
         """
-        recipe, old = self.recipe, None
+        recipe, old, mask = self.recipe, None, torch.ones_like(slates.tokens, dtype=torch.bool)
         for _ in range(recipe.updates):
             with self.accelerator.autocast():
                 log_probs, entropy = slate_log_probs(
                     self.model, asked, slates.tokens, slates.allowed, recipe.temperature
                 )
             old = log_probs.detach() if old is None else old
-            scored = ScoredSlates(log_probs, old, scored.mask, scored.length, scored.entropy, scored.entropy_mean)
+            scored = ScoredSlates(log_probs, old, mask, recipe.slate_length, *diversity)
             value, diagnostics = self.objective.loss(scored, advantage, self.objective_params)
-            divergence = token_mean(k3_divergence(log_probs, reference), scored.mask).mean()
+            divergence = token_mean(k3_divergence(log_probs, reference), mask).mean()
             self.accelerator.backward(value + recipe.kl * divergence)
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
             self.optimizer.step()

@@ -12,10 +12,11 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from stages.core.errors import InputError
-from stages.core.params import Backbone
+from stages.core.sections import Backbone
 from stages.core.seeding import derived_seed
 
 CARD = "policy.json"
+UNLOADABLE = "not a policy that can be loaded"
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,24 @@ def save(model: PreTrainedModel, card: Card, folder: Path) -> None:
     (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 
+def read_card(folder: Path) -> Card:
+    """Read the card. Raises InputError where the folder holds none."""
+    try:
+        return Card(**json.loads((folder / CARD).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder}: {UNLOADABLE} ({CARD}: {error}); rerun the stage that made it") from error
+
+
 def load(folder: Path, fingerprint: str) -> tuple[PreTrainedModel, Card]:
     """Load a policy. Raises InputError where the folder is damaged or its ids are not those of `fingerprint`."""
-    if not (
-        folder / "config.json"
-    ).exists():  # without it transformers would build Qwen3's default of 8 billion weights
-        raise InputError(f"{folder}: not a policy that can be loaded (config.json is missing); rerun the stage that made it")
+    card = read_card(folder)
+    # without this file transformers would build its default Qwen3, of 8 billion weights
+    if not (folder / "config.json").exists():
+        raise InputError(f"{folder}: {UNLOADABLE} (no config.json); rerun the stage that made it")
     try:
-        card = Card(**json.loads((folder / CARD).read_text()))
         model = Qwen3ForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise InputError(
-            f"{folder}: not a policy that can be loaded ({error}); rerun the stage that made it"
-        ) from error
+        raise InputError(f"{folder}: {UNLOADABLE} ({error}); rerun the stage that made it") from error
     if card.actions != fingerprint:
         raise InputError(
             f"{folder}: trained on item ids {card.actions}, but the ids at hand are {fingerprint}; rerun sft"

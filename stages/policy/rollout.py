@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from stages.action_spaces.base import Prompts
 from stages.action_spaces.trie import Trie
+from stages.core.errors import InputError
 from stages.policy.constrained import log_softmax
 from stages.policy.prefix import read_on, read_prompts
 
@@ -42,11 +43,11 @@ def sample_slates(
     """Sample `slates` slates of `length` distinct items per user; temperature 0 takes the likeliest token each time.
 
     The log-probabilities are those of the constrained policy at that temperature (at 1 for temperature 0). Raises
-    ValueError where a user has fewer than `length` items left.
+    InputError where a user has fewer than `length` items left.
     """
     banned = prompts.banned.repeat_interleave(slates, 0)
     if int((banned >= 0).sum(1).max()) + length > len(trie.tokens):
-        raise ValueError(f"a user has fewer than {length} items left that may be recommended")
+        raise InputError(f"a user has fewer than {length} items left that may be recommended; shorten rl.slate_length")
     banned = torch.cat([banned, banned.new_full((len(banned), length), -1)], 1)
     prefix = read_prompts(model, prompts).repeated(slates, room=length * trie.depth)
     tokens, masks, log_probs, items = [], [], [], []

@@ -66,7 +66,6 @@ class SlateLabels:
     length: int  # L
     horizon: int  # logged items that count
     history_items: int  # items of context that are shown
-    weights: dict[str, float]  # w_m: feedback that makes an item come earlier
     fill_weight: float  # loss weight of the positions that the retriever fills; at 0 they are left out
     fill: Callable[[list[Ints], Ints], Sequence[Ints]]
     """Contexts and logged items [n, horizon] -> more items for each context, best first."""
@@ -77,8 +76,8 @@ def slate_examples(
 ) -> Iterator[Example]:
     """Contexts drawn from each user's first `lengths[u]` items, each with the slate that the log and the plan give.
 
-    A user gives one context per `plan.length` items. The next `plan.horizon` items come first, those with more
-    feedback before the others; the retriever fills the rest.
+    A user gives one context per `plan.length` items. The next `plan.horizon` items come first, those that
+    carry more kinds of feedback before the others; the retriever fills the rest.
     """
     users, cuts = [], []
     long_enough = np.flatnonzero(lengths > plan.horizon)
@@ -91,8 +90,7 @@ def slate_examples(
     user, cut = np.concatenate(users), np.concatenate(cuts)
     contexts = [histories.train(u)[:p] for u, p in zip(user, cut, strict=True)]
     logged, feedback = logged_after(histories, np.stack([user, cut], 1), plan.horizon)
-    strength = sum(plan.weights[name] * feedback[name] for name in plan.weights)
-    order = np.argsort(-np.asarray(strength), axis=1, kind="stable")
+    order = np.argsort(-np.sum(list(feedback.values()), axis=0), axis=1, kind="stable")
     logged = np.take_along_axis(logged, order, 1)
     filling = plan.fill(contexts, logged) if plan.fill_weight else [logged[0, :0]] * len(contexts)
     for context, own, fill in zip(contexts, logged, filling, strict=True):
@@ -114,12 +112,11 @@ def collate(examples: list[Example], space: ActionSpace, label: str) -> Batch:
     tokens = np.zeros((len(rows), width), dtype=np.int64)
     weights = np.zeros((len(rows), width - 1), dtype=np.float32)
     node = np.zeros((len(rows), width - 1), dtype=np.int64)
-    paths = trie.node.cpu().numpy()[:, :-1]  # [N, D] the inner node before each token of an item
     for index, (row, example) in enumerate(zip(rows, examples, strict=True)):
         tokens[index, : len(row)] = row
         part = slice(len(row) - 1 - depth * len(example.targets), len(row) - 1)
         weights[index, part] = np.repeat(example.weights, depth)
-        node[index, part] = paths[example.targets].ravel()
+        node[index, part] = trie.paths[example.targets].ravel()
     return Batch(*map(torch.from_numpy, (tokens, weights, node)), loss_tokens=int((weights > 0).sum()))
 
 

@@ -1,6 +1,6 @@
-"""The supervised training loop: epochs, schedule, early stop, resume. One process or several, by accelerate."""
+"""The supervised training loop: epochs, schedule, early stop, resume."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,18 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from stages.action_spaces.base import ActionSpace
-from stages.core.checkpoints import Checkpoint, load_model_state, load_optimizer_state, model_state, optimizer_state
+from stages.core.checkpoints import (
+    Checkpoint,
+    load_model_state,
+    load_optimizer_state,
+    model_state,
+    optimizer_state,
+    snapshot,
+)
 from stages.core.curves import Curve
+from stages.core.errors import InputError
 from stages.core.seeding import derived_seed, numpy_generator
-from stages.core.stage import log
+from stages.core.stage import log, progress
 from stages.policy.supervised import Batch, Example, collate, loss_sum
 
 EVALUATION_BATCH = 256
@@ -24,7 +32,7 @@ class Recipe:
 
     label: str
     epochs: int
-    batch_size: int  # sequences per step, over all processes
+    batch_size: int  # sequences per step
     lr: float
     warmup: float  # share of the steps
     weight_decay: float
@@ -42,18 +50,21 @@ def fit(
     accelerator: Accelerator,
     checkpoint: Checkpoint,
     curve: Curve,
-    progress: Callable[[Iterable[Batch], str, int], Iterator[Batch]],
 ) -> int:
     """Train the model in place on `examples(epoch)` and leave it at the epoch of the best validation loss, returned.
 
     The validation loss is the mean negative log-probability (nats) of a validation item given its context. Every epoch
     is a checkpoint; a resumed run ends with the same weights as an undisturbed one.
     """
-    steps = recipe.epochs * (len(examples(0)) // recipe.batch_size)
+    per_epoch = len(examples(0)) // recipe.batch_size
+    if per_epoch == 0:
+        raise InputError(f"{len(examples(0))} training sequences fill no batch of {recipe.batch_size} (sft.batch_size)")
+    steps = recipe.epochs * per_epoch
+    model.to(accelerator.device)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
     best_epoch, best_loss, first = -1, float("inf"), 0
-    best = {name: weight.detach().clone() for name, weight in model_state("best", model).items()}
+    best = snapshot("best", model)
     if (state := checkpoint.load()) is not None:
         tensors, values = state
         load_model_state("model", model, tensors)
@@ -63,21 +74,20 @@ def fit(
             group["lr"] = rate
         best = {name: tensors[name] for name in best}
         best_epoch, best_loss, first = values["best_epoch"], values["best_loss"], values["epoch"] + 1
-        curve.rows = values["curve"]
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+        curve.restore(values["curve"])
     space.trie.to(accelerator.device)
     for epoch in range(first, recipe.epochs):
         if epoch - best_epoch > recipe.patience:
             break
         torch.manual_seed(derived_seed(recipe.seed, "dropout", epoch))
-        batches = epoch_batches(examples(epoch), space, recipe, epoch, accelerator)
-        train_loss = _one_epoch(wrapped, space, progress(*batches), optimizer, schedule, recipe, accelerator)
+        batches = progress(epoch_batches(examples(epoch), space, recipe, epoch), f"epoch {epoch + 1}", per_epoch)
+        train_loss = _one_epoch(model, space, batches, optimizer, schedule, recipe, accelerator)
         valid_loss = evaluate(model, space, validation, recipe.label)
         log.info("epoch %d: train loss %.4f, validation loss %.4f nats", epoch + 1, train_loss, valid_loss)
         curve.add(epoch=epoch + 1, train_loss=train_loss, valid_loss=valid_loss)
         if valid_loss < best_loss:
             best_epoch, best_loss = epoch, valid_loss
-            best = {name: weight.detach().clone() for name, weight in model_state("best", model).items()}
+            best = snapshot("best", model)
         checkpoint.save(
             {**model_state("model", model), **best, **optimizer_state(optimizer)},
             {
@@ -92,31 +102,18 @@ def fit(
     return best_epoch + 1
 
 
-def epoch_batches(
-    examples: list[Example], space: ActionSpace, recipe: Recipe, epoch: int, accelerator: Accelerator
-) -> tuple[Iterator[Batch], str, int]:
-    """Share global batches among the processes: own parts, a name, their number.
+def epoch_batches(examples: list[Example], space: ActionSpace, recipe: Recipe, epoch: int) -> Iterator[Batch]:
+    """Batches in an order drawn from (seed, epoch); what does not fill the last batch is left out.
 
-    A batch holds sequences of like length, so that little is padded; the batches come in random order. What does not
-    fill the last batch is left out, the shortest sequences.
+    Like lengths in a batch would need less padding, but steps on short histories alone trained worse.
     """
-    generator = numpy_generator(recipe.seed, "order", epoch)
-    order = generator.permutation(len(examples))
-    length = np.array([len(examples[index].context) + len(examples[index].targets) for index in order])
-    count = len(examples) // recipe.batch_size
-    whole = order[np.argsort(-length, kind="stable")][: count * recipe.batch_size].reshape(count, -1)
-    whole = whole[generator.permutation(count)]
-
-    def batches() -> Iterator[Batch]:
-        for batch in whole:
-            own = batch[accelerator.process_index :: accelerator.num_processes]
-            yield collate([examples[index] for index in own], space, recipe.label)
-
-    return batches(), f"epoch {epoch + 1}/{recipe.epochs}", count
+    order = numpy_generator(recipe.seed, "order", epoch).permutation(len(examples))
+    for start in range(0, len(examples) - recipe.batch_size + 1, recipe.batch_size):
+        yield collate([examples[index] for index in order[start : start + recipe.batch_size]], space, recipe.label)
 
 
 def _one_epoch(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     space: ActionSpace,
     batches: Iterator[Batch],
     optimizer: torch.optim.Optimizer,
@@ -124,21 +121,19 @@ def _one_epoch(
     recipe: Recipe,
     accelerator: Accelerator,
 ) -> float:
-    """One pass over the batches; the mean loss per token, in nats, over all processes."""
+    """One pass over the batches; the weighted mean loss per token, in nats."""
     model.train()
     total = torch.zeros(2, device=accelerator.device)
     for batch in batches:
         with accelerator.autocast():
             loss = loss_sum(model, batch.to(accelerator.device), space)
-        part = torch.stack([loss.detach(), batch.weights.sum().to(loss)])
-        whole = accelerator.reduce(part, "sum")
-        total += whole
-        # the processes' gradients are averaged: scaled so that their mean is the gradient of the global token mean
-        accelerator.backward(loss * accelerator.num_processes / whole[1])
-        accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
+        weight = batch.weights.sum().to(loss)
+        accelerator.backward(loss / weight)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+        total += torch.stack([loss.detach(), weight])
     return float(total[0] / total[1])
 
 

@@ -4,14 +4,21 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from stages.core.checkpoints import Checkpoint, load_model_state, load_optimizer_state, model_state, optimizer_state
+from stages.core.checkpoints import (
+    Checkpoint,
+    load_model_state,
+    load_optimizer_state,
+    model_state,
+    optimizer_state,
+    snapshot,
+)
 from stages.core.curves import Curve
 from stages.policy.algorithm import Learner
 from stages.policy.heldout import Watch
 
 
 @dataclass
-class Progress:
+class RunState:
     """Steps done, and the best policy by the selection half's greedy reward, looks after the first step only."""
 
     learner: Learner
@@ -27,9 +34,7 @@ class Progress:
         found = watch.look(self.learner, step)
         if step > 0 and found["selection_reward"] > self.best_reward:
             self.best_reward = found["selection_reward"]
-            self.best = {
-                name: weight.detach().clone() for name, weight in model_state("best", self.learner.model).items()
-            }
+            self.best = snapshot("best", self.learner.model)
         self.heldout.add(step=step, **found)
         self.step = step
         self.checkpoint.save(
@@ -57,7 +62,9 @@ class Progress:
         self.best = {name: tensor for name, tensor in tensors.items() if name.startswith("best.")}
         self.best_reward = values["best_reward"] if self.best else float("-inf")
         self.learner.entropy_mean.value = values["entropy_mean"]
-        self.step, self.curve.rows, self.heldout.rows = values["step"], values["curve"], values["heldout"]
+        self.step = values["step"]
+        self.curve.restore(values["curve"])
+        self.heldout.restore(values["heldout"])
 
     def restore_best(self) -> None:
         """Put the best policy into the model; a run without a step keeps what it started from."""

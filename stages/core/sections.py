@@ -1,0 +1,231 @@
+"""The sections of params.yaml that stages share, as frozen models: symbol, equation, range of every value.
+
+An optimizer's or a baseline's own section is the class `Params` of its module. Values stand in params.yaml alone: no
+field has a default.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from stages.core.errors import one_of
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]*$")]
+
+
+class Section(BaseModel):
+    """A frozen section: unknown keys fail, and a number written as `5e-6`, which YAML reads as text, is a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes YAML's true for 1; here it is a fault, in lists and mappings as well."""
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if annotation is not bool and any(isinstance(each, bool) for each in inner):
+            raise ValueError("true and false are no values of this key")
+        return value
+
+
+class Feedback(Section):
+    """Which interactions carry an objective."""
+
+    rule: Literal["any", "at_least", "tail"]
+    """any: all | at_least: `column` is at least `threshold` | tail: the item is in the lower half by train_count."""
+    column: str | None = None
+    """A column of the source's interactions (rule at_least)."""
+    threshold: float | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.rule == "at_least" and (self.column is None or self.threshold is None):
+            raise ValueError("rule at_least needs column and threshold")
+        return self
+
+
+class Corpus(Section):
+    """One data set: where it comes from and how it is cut."""
+
+    source: str
+    """A module of stages/corpus."""
+    path: str | None
+    """Folder of the user's own files (source local)."""
+    k_core: Count
+    """Users and items with fewer interactions are dropped until none is left; 1 keeps all."""
+    tie_order: Literal["file", "shuffle"]
+    """Order of a user's interactions that share a timestamp: as in the file, or drawn by a fixed seed."""
+    category_level: Annotated[int, Field(ge=1)] | None
+    """null: every entry of an item's categories is one | n: the n-th entry of the path, root = 1."""
+    cold_share: Share
+    """Cold items: this share of the catalogue, least frequent in training (Sec. 4.1.3)."""
+    cold_ties: Literal["include", "exclude", "exact"]
+    """Where the cut falls inside a tie: all of the tie is cold, none of it, or by item number up to the share."""
+    feedback: dict[Name, Feedback]
+    objectives: dict[Name, float]
+    """Weight w_m of each objective in Eq. 7; negative feedback has a negative weight."""
+    exclude_seen: bool
+    """Whether items of the history are left out of rollouts and recommendations."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _objectives_exist(cls, objectives: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        feedback = info.data.get("feedback", objectives)  # absent where feedback itself is at fault
+        unknown = [name for name in objectives if name not in feedback]
+        if unknown or not objectives:
+            what = f"'{unknown[0]}' is no key of feedback" if unknown else "empty; name at least one key of feedback"
+            raise ValueError(f"{what} ({', '.join(feedback)})")
+        return objectives
+
+
+class SemanticId(Section):
+    """Residual k-means ids."""
+
+    levels: Annotated[int, Field(ge=1, le=5)]
+    codebook_size: Annotated[int, Field(ge=2)]
+    seed: int
+
+
+class Backbone(Section):
+    """A language model and the learning rates that suit it."""
+
+    hidden_size: Count
+    layers: Count
+    heads: Count
+    feed_forward: Count
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Of attention weights, in SFT only: RL scores slates without it, so that r = 1 at the first update."""
+    precision: Literal["fp32", "bf16"]
+    """bf16: autocast in training; sampling and decoding stay in fp32."""
+    sft_lr: Rate
+    rl_lr: Rate
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
+        return self
+
+
+class Fill(Section):
+    """Transition counts that fill up slate labels; see stages/baselines/transitions.py."""
+
+    window: Count
+    last_items: Count
+    decay: Rate
+
+
+class Sft(Section):
+    """Supervised fine-tuning, and what it leaves to RL."""
+
+    label: Literal["history", "slate"]
+    epochs: Count
+    batch_size: Count
+    item_dropout: Annotated[float, Field(ge=0, lt=1)]
+    history_items: Annotated[int, Field(ge=2)]
+    warmup: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    patience: Count
+    holdback: Annotated[int, Field(ge=2)]
+    reserve: Annotated[float, Field(gt=0, lt=1)]
+    min_items: Count
+    label_horizon: Count
+    fill_weight: Share
+    fill: Fill
+
+
+class Rl(Section):
+    """Algorithm 1: what all optimizers share."""
+
+    slate_length: Count
+    group_size: Annotated[int, Field(ge=2)]
+    contexts: Count
+    rollouts: Count
+    updates_per_rollout: Count
+    temperature: Annotated[float, Field(gt=0)]
+    horizon: Count
+    kl: Annotated[float, Field(ge=0)]
+    entropy_rate: Rate
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    evaluate_every: Count
+    reserve_positions: Count
+    cold_contexts: Count
+
+
+class Recommend(Section):
+    """Decoding."""
+
+    batch_size: Count
+    beam_width: Count
+    list_length: Annotated[int, Field(ge=10)]
+
+    @model_validator(mode="after")
+    def _wide_enough(self) -> Self:
+        if self.beam_width < self.list_length:
+            raise ValueError(f"beam_width {self.beam_width} is less than list_length {self.list_length}")
+        return self
+
+
+class Evaluate(Section):
+    """Bootstrap over users."""
+
+    resamples: Annotated[int, Field(ge=100)]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    seed: int
+
+
+class Axes(Section):
+    """The lists that span the matrix of cells."""
+
+    datasets: list[Name] = Field(min_length=1)
+    action_spaces: list[Name] = Field(min_length=1)
+    optimizers: list[Name] = Field(min_length=1)
+    baselines: list[Name]
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    backbone: Name
+    encoder: Name
+
+    @field_validator("datasets", "action_spaces", "optimizers", "baselines", "seeds")
+    @classmethod
+    def _no_twins(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"{values} names one value twice")
+        return values
+
+
+class Params(Section):
+    """The whole file."""
+
+    axes: Axes
+    corpora: dict[Name, Corpus]
+    semantic_id: SemanticId
+    backbones: dict[Name, Backbone]
+    sft: Sft
+    rl: Rl
+    recommend: Recommend
+    evaluate: Evaluate
+    own: dict[str, Any]
+    """Sections of optimizers and baselines, by name."""
+
+    @model_validator(mode="after")
+    def _rewards_fit(self) -> Self:
+        if self.rl.horizon > self.sft.holdback:
+            raise ValueError(
+                f"rl.horizon {self.rl.horizon} is more than sft.holdback {self.sft.holdback}, the items it needs"
+            )
+        return self
+
+    def corpus(self, dataset: str) -> Corpus:
+        """The section of a data set. Raises InputError where there is none."""
+        one_of("--dataset", dataset, list(self.corpora), "keys of corpora")
+        return self.corpora[dataset]
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.backbones[self.axes.backbone]
