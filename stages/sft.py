@@ -40,7 +40,7 @@ def main(dataset: str, space: str, seed: int) -> None:
     recipe = training.Recipe(
         label=sft.label,
         epochs=sft.epochs,
-        batch_size=sft.batch_size,
+        batch_items=sft.batch_items,
         lr=body.sft_lr,
         warmup=sft.warmup,
         weight_decay=sft.weight_decay,

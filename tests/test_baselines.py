@@ -8,10 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from stages.baseline import slates
 from stages.baselines import popularity, transitions
-from stages.core.params import Corpus
-from stages.core.schema import ITEMS, SLATES, USERS
+from stages.core.schema import ITEMS, SLATES, USERS, slate_table
+from stages.core.sections import Corpus
 from stages.corpus import cut, histories, local
 from stages.corpus.histories import Histories
 from stages.measures import accuracy
@@ -112,7 +111,8 @@ def test_chunks_of_users_change_nothing(log, module, monkeypatch):
 
 
 def test_slates_are_one_row_per_user_with_a_target_and_rank(log):
-    table = slates(log, "test", *popularity.recommend(log, popularity.Params(list_length=2), "test", False, 1))
+    found = popularity.recommend(log, popularity.Params(list_length=2), "test", False, 1)
+    table = slate_table(np.flatnonzero(log.target("test") >= 0), "test", "list", *found)
     assert table.schema == SLATES
     assert table["user"].to_pylist() == [0, 0, 1, 1]  # user 2 has no target
     assert table["rank"].to_pylist() == [1, 2, 1, 2]

@@ -16,7 +16,7 @@ from stages import download, download_encoder, prepare
 from stages.core import params
 from stages.core.errors import InputError
 from stages.core.files import fresh_folder, write_table
-from stages.core.params import Corpus, Feedback
+from stages.core.sections import Corpus, Feedback
 from stages.corpus import local, movielens
 from stages.corpus.cut import at_level, cold_items, core, cut, feedback, leave_one_out, time_order
 from stages.corpus.histories import load
@@ -426,7 +426,7 @@ def test_stages_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(InputError, match="not a readable parquet"):
         prepare.main("mine")
     assert load(Path("data/mine/corpus")).item_count == 2  # what was whole stays
-    with pytest.raises(InputError, match=r"'huge' is none of those .* minilm"):
+    with pytest.raises(InputError, match=r"--encoder: 'huge' is none of: .*minilm"):
         download_encoder.main("huge")
     assert not Path("models").exists()
 

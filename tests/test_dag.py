@@ -22,6 +22,7 @@ TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 # Code that no cell declares: none of it can change an output.
 NO_DEPENDENCY = {
     "stages/core/params.py": "refuses values; those that are read stand under `params`",
+    "stages/core/sections.py": "the same",
     "stages/core/stage.py": "command line, log, progress bar",
     "stages/core/paths.py": "names of files; they stand in deps and outs",
     "stages/core/errors.py": "an exception",
@@ -269,10 +270,12 @@ class Reader:
 
     def annotated(self, name: str) -> str | None:
         """The section that a class of parameters describes; an own one only where the cell is that module's."""
-        if name.endswith("Params") and name != "params.Params":
+        if name == "Params" and Path(self.file).parent.name == "stages":  # the whole file, in a stage
+            return ""
+        if name.endswith("Params"):
             own = name.split(".")[0] if "." in name else Path(self.file).stem
             return own if own in self.cell.coordinates.values() else None
-        known = {"Corpus": self.corpus, "Backbone": self.backbone, "SemanticId": "semantic_id", "params.Params": ""}
+        known = {"Corpus": self.corpus, "Backbone": self.backbone, "SemanticId": "semantic_id"}
         return known.get(name, name.lower() if name in ("Sft", "Rl", "Recommend", "Evaluate") else None)
 
     def assign(self, target: ast.expr, value: ast.expr) -> None:
@@ -346,7 +349,7 @@ def test_every_name_on_an_axis_is_a_module_and_a_section():
 
 
 REINFORCE = """
-from stages.core.params import Rate, Section
+from stages.core.sections import Rate, Section
 from stages.objectives.terms import Loss, slate_ratio, summed_advantages
 
 

@@ -12,8 +12,8 @@ import pytest
 from stages import evaluate, tabulate
 from stages.core import paths, tables
 from stages.core.errors import InputError
-from stages.core.params import Evaluate
 from stages.core.schema import INTERACTIONS, ITEMS, SLATES, USERS
+from stages.core.sections import Evaluate
 from stages.measures.slates import parse
 
 TARGET = {"test": np.array([2, 3, -1]), "valid": np.array([1, 0, -1])}  # user 2 has none

@@ -255,6 +255,8 @@ def test_sage_loss_by_hand():
         {
             "ratio_mean": (1.5 + 0.9 + 0.9 + 1.2) / 4,
             "ratio_min": 0.9,
+            "ratio_q05": 0.9,  # of .9, .9, 1.2, 1.5: .15 of the way from the first to the second
+            "ratio_q95": 1.455,  # 1.2 + .85 (1.5 - 1.2)
             "ratio_max": 1.5,
             "at_upper_bound": 1.0,  # one of one rewarded slate
             "at_lower_bound": 1 / 3,  # one of three rejected slates
@@ -281,6 +283,8 @@ def test_grpo_loss_by_hand():
     assert float(found.diagnostics["at_upper_bound"]) == pytest.approx(0.5)  # one of two rewarded tokens
     assert float(found.diagnostics["at_lower_bound"]) == 1.0  # one of one rejected token
     assert float(found.diagnostics["ratio_mean"]) == pytest.approx((1.5 + 0.9 + 0.5) / 3)
+    assert float(found.diagnostics["ratio_q05"]) == pytest.approx(0.54)  # .5 + .1 (.9 - .5), without the masked 1
+    assert float(found.diagnostics["ratio_q95"]) == pytest.approx(1.44)  # .9 + .9 (1.5 - .9)
 
 
 def test_gbpo_loss_by_hand():
@@ -294,9 +298,39 @@ def test_gbpo_loss_by_hand():
     old = torch.tensor([[[0.2, 0.2], [0.2, 0.5]]])
     found = gbpo.loss(scored(old.log(), (pi / old).log()), torch.tensor([[1.0, -2.0]]), GBPO)
     assert float(found.value.detach()) == pytest.approx(0.430556, abs=1e-6)
-    assert float(found.diagnostics["at_upper_bound"]) == pytest.approx(0.5)
-    assert float(found.diagnostics["at_lower_bound"]) == 1.0
-    assert float(found.diagnostics["ratio_max"]) == pytest.approx(3)
+    assert {name: float(value) for name, value in found.diagnostics.items()} == pytest.approx(
+        {
+            "ratio_mean": (1.5 + 0.5 + 3 + 0.2) / 4,
+            "ratio_min": 0.2,
+            "ratio_q05": 0.245,  # .2 + .15 (.5 - .2)
+            "ratio_q95": 2.775,  # 1.5 + .85 (3 - 1.5)
+            "ratio_max": 3.0,
+            "bounded_rewarded": 0.5,  # .3 above .2; .1 is not
+            "bounded_rejected": 1.0,  # .4 above .2 and .9 above .5
+        },
+        abs=1e-6,
+    )
+
+
+@pytest.mark.parametrize("signal", [False, True])
+def test_a_group_without_signal_counts_on_neither_side(signal):
+    """Two pairs of slates of one token, advantages +-1e-7 (rounding) and +-1 (signal); one pair is beyond
+    its bounds, so the shares are all 0 or all 1.
+
+    Beyond: pi_old = .2 with r = 4 and .1, for GBPO pi = .8 and 1 - pi = .98, both above .2.
+    Within: r = 1 with pi_old = .2 and .8, for GBPO pi = .2 and 1 - pi = .2, neither above pi_old.
+    """
+    beyond, within = ([0.2, 0.2], [4.0, 0.1]), ([0.2, 0.8], [1.0, 1.0])
+    old, ratio = (
+        torch.tensor(first + second).log()[None, :, None]
+        for first, second in zip(*((within, beyond) if signal else (beyond, within)), strict=True)
+    )
+    slates = scored(old, ratio, entropy=torch.full((1, 4), 2.0 - LOW))
+    for objective, params in ((sage, SAGE), (grpo, GRPO), (gbpo, GBPO)):
+        found = objective.loss(slates, torch.tensor([[1e-7, -1e-7, 1.0, -1.0]]), params).diagnostics
+        shares = {name: float(value) for name, value in found.items() if name.startswith(("at_", "bounded_"))}
+        assert len(shares) == (3 if objective is sage else 2)
+        assert set(shares.values()) == {float(signal)}, (objective.__name__, shares)
 
 
 def test_sft_descends_nothing():

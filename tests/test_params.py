@@ -10,6 +10,7 @@ import yaml
 
 from stages.core import params
 from stages.core.errors import InputError
+from stages.core.sections import Params
 
 ROOT = Path(__file__).parents[1]
 DELETE = object()
@@ -17,10 +18,10 @@ VERBS = sorted(file.stem for file in ROOT.glob("stages/*.py") if file.stem != "_
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Callable[..., params.Params]:
+def load(tmp_path: Path) -> Callable[..., Params]:
     """Load params.yaml with changes: dotted keys and their values."""
 
-    def changed(changes: dict[str, Any]) -> params.Params:
+    def changed(changes: dict[str, Any]) -> Params:
         values = yaml.safe_load((ROOT / "params.yaml").read_text())
         for key, value in changes.items():
             *sections, last = key.split(".")
@@ -99,6 +100,10 @@ FAULTS = {
         "corpora.ml-100k.feedback.like: rule at_least needs column and threshold",
     ),
     "beam too narrow": ({"recommend.beam_width": 5}, "recommend: beam_width 5 is less than list_length 10"),
+    "horizon beyond what is held back": (
+        {"rl.horizon": 11},
+        "rl.horizon 11 is more than sft.holdback 10",
+    ),
     "heads": ({"backbones.tiny.heads": 3}, "backbones.tiny: hidden_size 128 is no multiple of heads 3"),
 }
 
@@ -108,7 +113,12 @@ def test_fault(load, changes, message):
     with pytest.raises(InputError) as raised:
         load(changes)
     assert re.search(f"^params.yaml: .*{message}", str(raised.value)), raised.value
+    assert ": :" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_horizon_of_all_that_is_held_back(load):
+    assert load({"rl.horizon": 10}).rl.horizon == 10
 
 
 def test_all_faults_of_a_section_at_once(load):

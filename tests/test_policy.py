@@ -16,15 +16,16 @@ from stages.core.checkpoints import Checkpoint, model_state
 from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.files import write_table
-from stages.core.params import Backbone
+from stages.core.sections import Backbone
 from stages.corpus.histories import Histories
 from stages.objectives import sage
 from stages.objectives.terms import ScoredSlates, slate_ratio, token_ratio
-from stages.policy import algorithm, backbone, heldout, supervised, training
+from stages.policy import algorithm, backbone, device, heldout, supervised, training
 from stages.policy.beam import beam_items
 from stages.policy.constrained import entropy, log_softmax
 from stages.policy.logprobs import slate_log_probs
 from stages.policy.rollout import sample_slates
+from stages.policy.run_state import RunState
 from stages.policy.supervised import Example, SlateLabels, collate, history_examples, loss_sum, slate_examples
 from stages.rewards.environment import LoggedFeedback
 from stages.rewards.running_mean import RunningMean
@@ -70,6 +71,10 @@ def model(space):
 def asked(space) -> Prompts:
     """Contexts of 1, 5, 3 and 0 items, seen items banned: left padding and lists of different lengths."""
     return prompts(space, CONTEXTS, 4, "slate", True)
+
+
+def part(asked: Prompts, start: int, stop: int) -> Prompts:
+    return Prompts(*(tensor[start:stop] for tensor in asked))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -126,7 +131,7 @@ def test_slates_are_distinct_catalogue_items_and_never_banned(space, model, aske
 
 
 def test_too_few_items_left(space, model, asked):
-    with pytest.raises(ValueError, match="fewer than 11 items left"):
+    with pytest.raises(InputError, match=r"fewer than 11 items left .*shorten rl\.slate_length"):
         sample_slates(model, asked, space.trie, 1, 11, 1.0, seeded())
 
 
@@ -235,11 +240,11 @@ def test_the_order_of_the_batch_does_not_matter(space, model, asked):
     found = sample_slates(model, asked, space.trie, 2, 4, TEMPERATURE, seeded())
     whole, _ = slate_log_probs(model, asked, found.tokens, found.allowed, TEMPERATURE)
     for user in range(4):
-        part = slice(user, user + 1)
+        own = slice(user, user + 1)
         alone, _ = slate_log_probs(
-            model, asked.part(user, user + 1), found.tokens[part], found.allowed[part], TEMPERATURE
+            model, part(asked, user, user + 1), found.tokens[own], found.allowed[own], TEMPERATURE
         )
-        assert torch.allclose(alone, whole[part], atol=1e-5)
+        assert torch.allclose(alone, whole[own], atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -261,16 +266,16 @@ def test_every_item_probability_sums_to_one(space, model, asked):
     """All items but the banned ones, whose share is 0; a set and the rest share the mass."""
     trie, items = space.trie, np.arange(ITEMS)
     assert heldout.cold_mass(model, asked, trie, items, 1.0) == pytest.approx(1, abs=1e-5)
-    part = np.array([0, 3, 9])
-    rest = np.setdiff1d(items, part)
-    shares = [heldout.cold_mass(model, asked, trie, chosen, TEMPERATURE) for chosen in (part, rest)]
+    some = np.array([0, 3, 9])
+    rest = np.setdiff1d(items, some)
+    shares = [heldout.cold_mass(model, asked, trie, chosen, TEMPERATURE) for chosen in (some, rest)]
     assert sum(shares) == pytest.approx(1, abs=1e-5)
     exact = [
-        enumerate_items(space, model, context[-4:], set(context.tolist()), TEMPERATURE)[part].exp().sum()
+        enumerate_items(space, model, context[-4:], set(context.tolist()), TEMPERATURE)[some].exp().sum()
         for context in CONTEXTS
     ]
     assert shares[0] == pytest.approx(float(sum(exact)) / 4, abs=1e-5)
-    assert heldout.cold_mass(model, asked.part(2, 3), trie, np.array([2, 6, 9]), 1.0) == 0
+    assert heldout.cold_mass(model, part(asked, 2, 3), trie, np.array([2, 6, 9]), 1.0) == 0
 
 
 def test_cold_mass_in_chunks(space, model, asked, monkeypatch):
@@ -299,7 +304,7 @@ def test_a_wide_beam_is_full_enumeration(space, model, asked, width):
 
 def test_more_items_than_the_catalogue_has(space, model, asked):
     """20 asked of 14: the rest is -1 with -inf, for a user without banned items as well."""
-    items, scores = beam_items(model, asked.part(3, 4), space.trie, 20, 20)
+    items, scores = beam_items(model, part(asked, 3, 4), space.trie, 20, 20)
     assert sorted(items[0, :ITEMS].tolist()) == list(range(ITEMS))
     assert items[0, ITEMS:].tolist() == [-1] * 6
     assert scores[0, ITEMS:].tolist() == [-math.inf] * 6
@@ -416,8 +421,8 @@ def logged(item: list[int], like: list[int], train: list[int], length: list[int]
 
 def plan(**changes) -> SlateLabels:
     fill = changes.pop("fill", lambda contexts, logged_: [np.array([13, -1, 12, 11, 10])] * len(contexts))
-    values = {"length": 4, "horizon": 3, "history_items": 2, "weights": {"click": 1.0, "like": 1.0}}
-    return SlateLabels(**{**values, "fill_weight": 0.0, **changes}, fill=fill)
+    values = {"length": 4, "horizon": 3, "history_items": 2, "fill_weight": 0.0}
+    return SlateLabels(**{**values, **changes}, fill=fill)
 
 
 def test_slate_labels_by_hand():
@@ -432,18 +437,24 @@ def test_slate_labels_by_hand():
     assert [found.targets.tolist() for found in cut] == [[2, 3], [2, 3]]  # one context per 2 of the 4 items
 
 
-def test_a_negative_weight_puts_an_item_last_and_twins_count_once():
-    """Log 1 2 1 with a like on the second 1, weight -.5: strengths 1, 1, .5. Order 1 2 (1)."""
-    histories = logged([0, 1, 2, 1], [0, 0, 0, 1], [4], [4])
-    (found,) = slate_examples(
-        histories, np.array([4]), plan(weights={"click": 1.0, "like": -0.5}), np.random.default_rng(0)
-    )
-    assert found.targets.tolist() == [1, 2]
-    swapped = logged([0, 1, 2, 3], [0, 1, 0, 0], [4], [4])
-    (found,) = slate_examples(
-        swapped, np.array([4]), plan(weights={"click": 1.0, "like": -0.5}), np.random.default_rng(0)
-    )
-    assert found.targets.tolist() == [2, 3, 1]
+def test_more_kinds_of_feedback_come_first_and_twins_count_once():
+    """Log 1 2 3 with clicks on all, a like on 2 and 3, a share on 3: 1, 2, 3 kinds. Log 1 2 2, a like on the second 2:
+    1, 1, 2 kinds, and 2 stands where its better twin does."""
+    histories = logged([0, 1, 2, 3], [0, 0, 1, 1], [4], [4])
+    histories.feedback["share"] = np.array([0, 0, 0, 1], dtype=np.int8)
+    (found,) = slate_examples(histories, np.array([4]), plan(), np.random.default_rng(0))
+    assert found.targets.tolist() == [3, 2, 1]
+    twins = logged([0, 1, 2, 2], [0, 0, 0, 1], [4], [4])
+    (found,) = slate_examples(twins, np.array([4]), plan(fill_weight=0.5), np.random.default_rng(0))
+    assert found.targets.tolist() == [2, 1, 13, 12]
+    assert found.weights.tolist() == [1, 1, 0.5, 0.5]
+
+
+def test_histories_too_short_for_a_slate_label():
+    """3 items of the log make a label and one has to stand before them; the horizon is sft.label_horizon."""
+    histories = logged([0, 1, 2, 3], [0] * 4, [4], [4])
+    with pytest.raises(InputError, match=r"no user has more than 3 items \(sft\.label_horizon\)"):
+        list(slate_examples(histories, np.array([3]), plan(), np.random.default_rng(0)))
 
 
 def test_slate_labels_stay_within_the_lengths():
@@ -553,25 +564,40 @@ class InterruptionError(Exception):
     """Stands for a machine that is taken away."""
 
 
+def tiny_recipe(epochs: int = 4, patience: int = 9) -> training.Recipe:
+    return training.Recipe(
+        label="history",
+        epochs=epochs,
+        batch_items=16,
+        lr=1e-2,
+        warmup=0.3,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        patience=patience,
+        seed=7,
+    )
+
+
 def fit(space, checkpoint: Checkpoint, folder, stop_at: tuple[int, int] | None = None, epochs: int = 4, patience=9):
     """A tiny run with dropout, warm-up and changing examples; `stop_at` (epoch, step) raises in the middle of one."""
     model = backbone.create(settings(dropout=0.2), space.vocabulary, 5)
     sequences = [np.random.default_rng(user).permutation(ITEMS)[:8] for user in range(9)]
-    recipe = training.Recipe("history", epochs, 2, 1e-2, 0.3, 0.01, 1.0, patience, 7)
 
     def examples(epoch: int) -> list[Example]:
         return list(history_examples(sequences, 20, 0.0, np.random.default_rng(epoch)))
 
-    def progress(batches, what: str, count: int):
-        epoch = int(what.split()[1].split("/")[0])
+    def progress(batches, what: str):
+        epoch = int(what.removeprefix("epoch ").split("/")[0])
         for step, batch in enumerate(batches):
             if (epoch, step) == stop_at:
                 raise InterruptionError
             yield batch
 
     validation = training.next_item_examples(sequences[:3], np.array([1, 2, 3]), 5)
-    curve = Curve(folder / "curve.csv")
-    best = training.fit(model, space, examples, validation, recipe, Accelerator(cpu=True), checkpoint, curve, progress)
+    curve, recipe = Curve(folder / "curve.csv"), tiny_recipe(epochs, patience)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "progress", progress)
+        best = training.fit(model, space, examples, validation, recipe, Accelerator(cpu=True), checkpoint, curve)
     return model_state("x", model), best, (folder / "curve.csv").read_bytes()
 
 
@@ -589,6 +615,80 @@ def test_a_resumed_run_ends_with_the_same_weights(space, tmp_path, monkeypatch):
     assert all(again[name].detach().numpy().tobytes() == weights[name].detach().numpy().tobytes() for name in weights)
     start = model_state("x", backbone.create(settings(), space.vocabulary, 5))
     assert not all(torch.equal(start[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("patience", [9, 1])
+def test_a_run_resumed_after_its_last_epoch_writes_its_curve_again(space, checkpoint, tmp_path, monkeypatch, patience):
+    """Stopped between its last epoch and its model, with DVC having deleted the curve: nothing is trained again. Losses
+    1, 2, 3, 4: with patience 1 the last epoch is the second."""
+    losses = iter([1.0, 2.0, 3.0, 4.0])
+    monkeypatch.setattr(training, "evaluate", lambda *_: next(losses))
+    weights, best, curve = fit(space, checkpoint, tmp_path, patience=patience)
+    assert len(curve.splitlines()) == 1 + (4 if patience == 9 else 2)
+    (tmp_path / "curve.csv").unlink()
+    monkeypatch.setattr(training, "_one_epoch", lambda *_: pytest.fail("an epoch was trained again"))
+    again, best_again, curve_again = fit(space, checkpoint, tmp_path, patience=patience)
+    assert (best_again, curve_again) == (best, curve) == (1, curve)
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+def test_a_curve_goes_on_from_its_rows(tmp_path):
+    """Columns may come later; a restored curve is written at once, and its rows are its own."""
+    curve = Curve(tmp_path / "curves" / "curve.csv")
+    curve.add(step=1, loss=1 / 3)
+    curve.add(step=2, loss=0.25, kl=0.0)
+    text = curve.path.read_text()
+    assert text == "step,loss,kl\n1,0.333333,\n2,0.25,0.0\n"
+    curve.path.unlink()
+    again = Curve(curve.path)
+    again.restore(curve.rows)
+    assert again.path.read_text() == text
+    again.add(step=3, loss=0.125)
+    assert again.path.read_text() == text + "3,0.125,\n"
+    assert len(curve.rows) == 2
+
+
+def test_epoch_batches():
+    """Lengths 9, 7, 4, 4, 3, 1 at 16 items a batch: 9 (2 x 9 > 16), then 7 and 4 (2 x 7), then 4, 3, 1 (3 x 4)."""
+    examples = [one([], list(range(length)), 1.0) for length in (4, 9, 1, 7, 3, 4)]
+
+    def drawn(epoch: int) -> list[list[int]]:
+        return [[len(row.targets) for row in batch] for batch in training.epoch_batches(examples, tiny_recipe(), epoch)]
+
+    assert sorted(drawn(0)) == [[4, 3, 1], [7, 4], [9]]
+    assert drawn(0) == drawn(0)
+    assert any(drawn(0) != drawn(epoch) for epoch in range(1, 6))
+
+
+def test_no_example_at_all(space, model, checkpoint, tmp_path):
+    with pytest.raises(InputError, match=r"no training sequence.*sft\.holdback"):
+        training.fit(
+            model,
+            space,
+            lambda epoch: [],
+            [one([], [2], 1.0)],
+            tiny_recipe(),
+            Accelerator(cpu=True),
+            checkpoint,
+            Curve(tmp_path / "curve.csv"),
+        )
+
+
+@pytest.mark.parametrize(("gpu", "precision", "mixed"), [(False, "fp32", "no"), (True, "bf16", "bf16")])
+def test_accelerator(monkeypatch, gpu, precision, mixed):
+    """One process, on a GPU where there is one; `accelerate launch` with two is refused."""
+    asked = []
+
+    def started(processes: int):
+        return lambda **options: asked.append(options) or SimpleNamespace(num_processes=processes)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(device, "Accelerator", started(1))
+    assert device.accelerator(precision).num_processes == 1
+    assert asked == [{"cpu": not gpu, "mixed_precision": mixed}]
+    monkeypatch.setattr(device, "Accelerator", started(2))
+    with pytest.raises(InputError, match="2 processes were started; training runs in one"):
+        device.accelerator(precision)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_run(space, checkpoint, tmp_path, monkeypatch):
@@ -683,6 +783,64 @@ def test_a_repeated_step_is_the_same(space):
     assert first.step(contexts, seeded(4)) == again.step(contexts, seeded(4))
     before, after = (model_state("x", each.model) for each in (first, again))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Looks:
+    """A watch whose rewards are given: step 0, 1, 2, ..."""
+
+    def __init__(self, *rewards: float) -> None:
+        self.rewards = rewards
+
+    def look(self, learner: algorithm.Learner, step: int) -> dict[str, float]:
+        return {"selection_reward": self.rewards[step]}
+
+
+def test_a_run_resumed_after_its_last_look_writes_its_curves_again(space, checkpoint, tmp_path):
+    """Rewards 9, 1, 2, 1.5: the best look after the first step is the second, whatever the start was. Taken up again
+    without its curves, the run has all of it and ends with the same policy."""
+
+    def start(folder: str) -> RunState:
+        own = learner(space, 1)
+        own.optimizer = torch.optim.AdamW(own.model.parameters(), 1e-3)
+        curves = (Curve(tmp_path / folder / name) for name in ("steps.csv", "heldout.csv"))
+        return RunState(own, checkpoint, *curves)
+
+    state, watch, weights = start("first"), Looks(9.0, 1.0, 2.0, 1.5), []
+    state.resume()
+    assert (state.step, state.heldout.rows) == (0, [])
+    state.look(watch, 0)
+    for step in (1, 2, 3):
+        state.curve.add(step=step, **state.learner.step(np.array([[0, 2], [1, 4]]), seeded(step)))
+        state.look(watch, step)
+        weights.append({name: weight.clone() for name, weight in model_state("x", state.learner.model).items()})
+    again = start("second")
+    again.resume()
+    assert (again.step, again.best_reward) == (3, 2.0)
+    assert again.learner.entropy_mean.value == state.learner.entropy_mean.value
+    for name in ("steps.csv", "heldout.csv"):
+        assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    after = model_state("x", again.learner.model)
+    assert all(torch.equal(after[name], weights[2][name]) for name in after)
+    moments = again.learner.optimizer.state_dict()["state"], state.learner.optimizer.state_dict()["state"]
+    assert all(torch.equal(moments[0][i][key], value) for i, own in moments[1].items() for key, value in own.items())
+    for each in (state, again):
+        each.restore_best()
+        best = model_state("x", each.learner.model)
+        assert all(torch.equal(best[name], weights[1][name]) for name in best)
+    assert not all(torch.equal(weights[1][name], weights[2][name]) for name in best)
+
+
+def test_a_run_without_a_step_keeps_its_policy(space, checkpoint, tmp_path):
+    """The optimizer `sft`: one look before the first step, which is never the best."""
+    for _ in range(2):
+        state = RunState(learner(space, 1), checkpoint, Curve(tmp_path / "steps.csv"), Curve(tmp_path / "heldout.csv"))
+        state.resume()
+        if not state.heldout.rows:
+            state.look(Looks(9.0), 0)
+        state.restore_best()
+        assert (state.step, state.best) == (0, {})
+        before, after = (model_state("x", each) for each in (sharp_model(space), state.learner.model))
+        assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_steps_raise_the_reward_that_can_be_raised(space):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.core.errors import InputError
 from stages.corpus.histories import Histories
 from stages.corpus.reserve import divide, held_back_contexts, logged_after
 
@@ -40,8 +41,39 @@ def test_divide_by_hand():
 
 def test_a_holdback_above_min_items_leaves_sft_an_item():
     """min_items = 2, holdback = 3: a user of 3 items would keep none for SFT, one of 4 keeps one."""
-    reserve = divide(corpus([3, 4]), holdback=3, share=0.5, min_items=2, seed=0)
-    assert reserve.sft_length.tolist() == [3, 1]
+    reserve = divide(corpus([3, 4, 4, 4, 4]), holdback=3, share=0.5, min_items=2, seed=0)
+    assert reserve.sft_length.tolist() == [3, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("users", "share", "parts"),
+    [
+        (10, 0.15, (8, 1, 1)),  # round(1.5) = 2
+        (10, 0.94, (1, 4, 5)),
+        (10, 0.14, None),  # one user has no two halves
+        (10, 0.96, None),  # all ten: nobody is left to learn from
+        (2, 0.5, None),
+        (0, 0.5, None),
+    ],
+)
+def test_a_division_without_learners_or_without_two_halves_is_refused(users, share, parts):
+    """Users of 5 training items are eligible, one of 4 is not."""
+    histories = corpus([4] + [5] * users)
+    if parts is None:
+        with pytest.raises(
+            InputError, match=rf"^{users} users have 5 training items, too few .* of {share:.0%} in two"
+        ):
+            divide(histories, holdback=3, share=share, min_items=5, seed=0)
+        return
+    found = divide(histories, holdback=3, share=share, min_items=5, seed=0)
+    assert tuple(len(part) for part in (found.learners, found.selection, found.report)) == parts
+
+
+def test_the_error_says_which_way_to_turn():
+    """Of ten users 14% is too small a reserve, 96% too large a one: either way it has to come nearer to a half."""
+    for share in (0.14, 0.96):
+        with pytest.raises(InputError, match=r"bring sft\.reserve nearer to a half"):
+            divide(corpus([5] * 10), holdback=3, share=share, min_items=5, seed=0)
 
 
 def test_the_seed_draws_the_reserve():
@@ -55,7 +87,7 @@ def test_the_seed_draws_the_reserve():
 
 def test_contexts_by_hand():
     """A user of 8 items, the last 3 held back: positions 5, 6, 7 for horizon 1, 5 and 6 for horizon 2, none for 4."""
-    histories = corpus([4, 8])
+    histories = corpus([4, 8, 8, 8, 8])
     reserve = divide(histories, holdback=3, share=0.5, min_items=5, seed=0)
     users = np.array([0, 1])
     assert held_back_contexts(histories, reserve, users, 1).tolist() == [[1, 5], [1, 6], [1, 7]]
@@ -73,11 +105,18 @@ def test_logged_after_gives_the_next_items():
     assert feedback["click"].tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
+# 8 or more users that are eligible for every holdback and min_items drawn below, among any others, in any order: of
+# 8 a share of .2 gives round(1.6) = 2 to the reserve, one of .8 round(6.4) = 6
+LENGTHS = st.tuples(
+    st.lists(st.integers(8, 14), min_size=8, max_size=12), st.lists(st.integers(1, 14), max_size=12)
+).flatmap(lambda parts: st.permutations(parts[0] + parts[1]))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.integers(1, 14), min_size=1, max_size=12),
+    LENGTHS,
     st.integers(2, 6),
-    st.floats(0.05, 0.95),
+    st.floats(0.2, 0.8),
     st.integers(1, 8),
     st.integers(1, 4),
     st.integers(0, 1000),
@@ -93,6 +132,7 @@ def test_no_leak(lengths, holdback, share, min_items, horizon, seed):
     assert set(together.tolist()) == eligible
     assert len(reserve.selection) + len(reserve.report) == round(share * len(eligible))
     assert 0 <= len(reserve.report) - len(reserve.selection) <= 1
+    assert all(len(part) for part in parts)
     kept = histories.train_length - reserve.sft_length
     assert all(kept[user] == (holdback if user in eligible else 0) for user in range(len(lengths)))
 

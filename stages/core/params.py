@@ -118,7 +118,8 @@ def _fault(section: str, fault: Any, schema: type[BaseModel]) -> str:
     if fault["type"] == "model_type":
         return f"{key}: has to be a mapping of keys (found {fault['input']!r})"
     found = "" if isinstance(fault["input"], dict) else f" (found {fault['input']!r})"
-    return f"{key}: {fault['msg'].removeprefix('Value error, ')}{found}"
+    said = f"{fault['msg'].removeprefix('Value error, ')}{found}"
+    return f"{key}: {said}" if key else said
 
 
 def _section_at(schema: Any, location: list[str]) -> Any:

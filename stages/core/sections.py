@@ -124,7 +124,7 @@ class Sft(Section):
 
     label: Literal["history", "slate"]
     epochs: Count
-    batch_size: Count
+    batch_items: Count
     item_dropout: Annotated[float, Field(ge=0, lt=1)]
     history_items: Annotated[int, Field(ge=2)]
     warmup: Share

@@ -37,7 +37,7 @@ def divide(histories: Histories, holdback: int, share: float, min_items: int, se
     if half == 0 or len(drawn) == len(eligible):
         raise InputError(
             f"{len(eligible)} users have {max(min_items, holdback + 1)} training items, too few for a reserve of "
-            f"{share:.0%} in two halves; lower sft.min_items and sft.holdback or raise sft.reserve"
+            f"{share:.0%} in two halves; lower sft.min_items and sft.holdback, or bring sft.reserve nearer to a half"
         )
     return Reserve(
         sft_length=sft_length,

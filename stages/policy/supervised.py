@@ -82,7 +82,7 @@ def slate_examples(
     users, cuts = [], []
     long_enough = np.flatnonzero(lengths > plan.horizon)
     if not len(long_enough):
-        raise InputError(f"no user has more than {plan.horizon} items (rl.horizon) for SFT; lower it or label history")
+        raise InputError(f"no user has more than {plan.horizon} items (sft.label_horizon) for SFT; lower it")
     for user in long_enough:
         count = max(1, int(lengths[user]) // plan.length)
         cuts.append(generator.integers(1, lengths[user] - plan.horizon + 1, count))

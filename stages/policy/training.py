@@ -1,6 +1,6 @@
 """The supervised training loop: epochs, schedule, early stop, resume."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.seeding import derived_seed, numpy_generator
 from stages.core.stage import log, progress
-from stages.policy.supervised import Batch, Example, collate, loss_sum
+from stages.policy.supervised import Example, collate, loss_sum
 
 EVALUATION_BATCH = 256
 
@@ -32,7 +32,7 @@ class Recipe:
 
     label: str
     epochs: int
-    batch_size: int  # sequences per step
+    batch_items: int  # items per step, padding included
     lr: float
     warmup: float  # share of the steps
     weight_decay: float
@@ -56,10 +56,9 @@ def fit(
     The validation loss is the mean negative log-probability (nats) of a validation item given its context. Every epoch
     is a checkpoint; a resumed run ends with the same weights as an undisturbed one.
     """
-    per_epoch = len(examples(0)) // recipe.batch_size
-    if per_epoch == 0:
-        raise InputError(f"{len(examples(0))} training sequences fill no batch of {recipe.batch_size} (sft.batch_size)")
-    steps = recipe.epochs * per_epoch
+    steps = recipe.epochs * len(epoch_batches(examples(0), recipe, 0))
+    if steps == 0:
+        raise InputError("no training sequence: the histories are shorter than what is held back (sft.holdback)")
     model.to(accelerator.device)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
@@ -80,7 +79,7 @@ def fit(
         if epoch - best_epoch > recipe.patience:
             break
         torch.manual_seed(derived_seed(recipe.seed, "dropout", epoch))
-        batches = progress(epoch_batches(examples(epoch), space, recipe, epoch), f"epoch {epoch + 1}", per_epoch)
+        batches = progress(epoch_batches(examples(epoch), recipe, epoch), f"epoch {epoch + 1}/{recipe.epochs}")
         train_loss = _one_epoch(model, space, batches, optimizer, schedule, recipe, accelerator)
         valid_loss = evaluate(model, space, validation, recipe.label)
         log.info("epoch %d: train loss %.4f, validation loss %.4f nats", epoch + 1, train_loss, valid_loss)
@@ -102,20 +101,29 @@ def fit(
     return best_epoch + 1
 
 
-def epoch_batches(examples: list[Example], space: ActionSpace, recipe: Recipe, epoch: int) -> Iterator[Batch]:
-    """Batches in an order drawn from (seed, epoch); what does not fill the last batch is left out.
+def epoch_batches(examples: list[Example], recipe: Recipe, epoch: int) -> list[list[Example]]:
+    """Batches of like lengths, padded to at most `batch_items` items each, in an order drawn from (seed, epoch).
 
-    Like lengths in a batch would need less padding, but steps on short histories alone trained worse.
+    Batches of equally many items, not rows: little is padded, and a step on short histories weighs as much as one on
+    long ones.
     """
-    order = numpy_generator(recipe.seed, "order", epoch).permutation(len(examples))
-    for start in range(0, len(examples) - recipe.batch_size + 1, recipe.batch_size):
-        yield collate([examples[index] for index in order[start : start + recipe.batch_size]], space, recipe.label)
+    generator = numpy_generator(recipe.seed, "order", epoch)
+    order = generator.permutation(len(examples))
+    length = np.array([len(examples[index].context) + len(examples[index].targets) for index in order])
+    batches: list[list[Example]] = []
+    width = 0
+    for place in np.argsort(-length, kind="stable"):
+        if not batches or (len(batches[-1]) + 1) * width > recipe.batch_items:
+            batches.append([])
+            width = max(1, int(length[place]))
+        batches[-1].append(examples[order[place]])
+    return [batches[index] for index in generator.permutation(len(batches))]
 
 
 def _one_epoch(
     model: PreTrainedModel,
     space: ActionSpace,
-    batches: Iterator[Batch],
+    batches: Iterable[list[Example]],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     recipe: Recipe,
@@ -124,9 +132,10 @@ def _one_epoch(
     """One pass over the batches; the weighted mean loss per token, in nats."""
     model.train()
     total = torch.zeros(2, device=accelerator.device)
-    for batch in batches:
+    for rows in batches:
+        batch = collate(rows, space, recipe.label).to(accelerator.device)
         with accelerator.autocast():
-            loss = loss_sum(model, batch.to(accelerator.device), space)
+            loss = loss_sum(model, batch, space)
         weight = batch.weights.sum().to(loss)
         accelerator.backward(loss / weight)
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
