@@ -94,6 +94,7 @@ def write_params(repository: Path, data: Path) -> None:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the tree at hand and the slice beside it, after the first `dvc repro`."""
     base = tmp_path_factory.mktemp("pipeline")
+    (base / "raw").mkdir()
     movielens.download(params.load(ROOT / "params.yaml").corpus("ml-100k"), base / "raw")
     write_slice(base / "slice-source", base / "raw")
     listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
