@@ -46,7 +46,8 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
             ]
     row = paths.row(space, optimizer)
     order = [(name, "ascending") for name in ("split", "decoder", "user", "rank")]
-    write_table(paths.slates(dataset, row, seed), pa.concat_tables(tables).sort_by(order))
+    slates_of_all = pa.concat_tables(tables).sort_by(order).replace_schema_metadata({"model": card.made_by})
+    write_table(paths.slates(dataset, row, seed), slates_of_all)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Left out: several processes; one process uses one GPU, or the CPU.
 """
 
 import time
+from dataclasses import replace
 
 import torch
 
@@ -17,7 +18,7 @@ from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
 from stages.core.files import fresh_folder
-from stages.core.provenance import cell_fingerprint
+from stages.core.provenance import cell_fingerprint, made_by
 from stages.core.sections import Params
 from stages.core.seeding import derived_seed, numpy_generator
 from stages.corpus.histories import load
@@ -50,7 +51,9 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     if not state.heldout.rows:
         state.look(watch, 0)
     steps = rl.rollouts if learner.objective.loss else 0
-    if steps == 0:
+    if steps > 0:
+        card = replace(card, made_by=made_by("rl", coordinates))
+    else:
         state.curve.restore([{"step": 0, "cold_mass": watch.cold_mass(learner)}])
     for step in stage.progress(range(state.step, steps), f"rl {row}"):
         started = time.perf_counter()

@@ -18,7 +18,7 @@ from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
 from stages.core.files import fresh_folder
-from stages.core.provenance import cell_fingerprint
+from stages.core.provenance import cell_fingerprint, made_by
 from stages.core.sections import Params
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints, load
@@ -48,7 +48,8 @@ def main(dataset: str, space: str, seed: int) -> None:
         patience=sft.patience,
         seed=seed,
     )
-    checkpoint = Checkpoint(*cell_fingerprint("sft", {"dataset": dataset, "space": space, "seed": seed}))
+    coordinates = {"dataset": dataset, "space": space, "seed": seed}
+    checkpoint = Checkpoint(*cell_fingerprint("sft", coordinates))
     curve = Curve(paths.curve(dataset, paths.row(space, "warmup"), seed))
     best_epoch = training.fit(
         model,
@@ -61,7 +62,7 @@ def main(dataset: str, space: str, seed: int) -> None:
         curve,
     )
     with fresh_folder(paths.model(dataset, space, "warmup", seed)) as folder:
-        backbone.save(model, backbone.Card(sft.label, actions.fingerprint), folder)
+        backbone.save(model, backbone.Card(sft.label, actions.fingerprint, made_by("sft", coordinates)), folder)
     checkpoint.drop()
     stage.log.info("best epoch %d, validation loss %s", best_epoch, min(row["valid_loss"] for row in curve.rows))
 

@@ -481,7 +481,7 @@ def test_slate_labels_stay_within_the_lengths():
 
 
 def test_a_policy_folder_round_trip(space, model, asked, tmp_path):
-    card = backbone.Card("slate", space.fingerprint)
+    card = backbone.Card("slate", space.fingerprint, "sft@test 0")
     backbone.save(model, card, tmp_path / "policy")
     loaded, found = backbone.load(tmp_path / "policy", space.fingerprint)
     assert found == card
@@ -494,7 +494,7 @@ def test_a_policy_folder_round_trip(space, model, asked, tmp_path):
 
 
 def test_another_action_space_is_refused(space, model, tmp_path):
-    backbone.save(model, backbone.Card("slate", "0123456789abcdef"), tmp_path / "policy")
+    backbone.save(model, backbone.Card("slate", "0123456789abcdef", "sft@test 0"), tmp_path / "policy")
     with pytest.raises(InputError, match=rf"0123456789abcdef, but the ids at hand are {space.fingerprint}; rerun sft"):
         backbone.load(tmp_path / "policy", space.fingerprint)
 
@@ -510,7 +510,7 @@ def test_a_damaged_policy_folder_is_refused(space, model, tmp_path, monkeypatch,
         build(self, config, *rest, **named)
 
     monkeypatch.setattr(backbone.Qwen3ForCausalLM, "__init__", only_small)
-    backbone.save(model, backbone.Card("slate", space.fingerprint), tmp_path / "policy")
+    backbone.save(model, backbone.Card("slate", space.fingerprint, "sft@test 0"), tmp_path / "policy")
     path = tmp_path / "policy" / file
     if damage == "missing":
         path.unlink()

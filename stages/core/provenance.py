@@ -44,6 +44,16 @@ def provenance(stage: str, coordinates: dict[str, str | int], root: Path = Path(
     ]
 
 
+def made_by(stage: str, coordinates: dict[str, str | int], root: Path = Path()) -> str:
+    """Return a cell's name and the hash of its parameters, for the files that it makes: `rl@..-sage-1 3f2a..`.
+
+    Two runs with other parameters then differ in their files, also where a parameter had no effect; comments in code,
+    which another hash covers, leave them alone.
+    """
+    found = dict(provenance(stage, coordinates, root))
+    return f"{found['cell']} {found['params']}"
+
+
 def cell_fingerprint(stage: str, coordinates: dict[str, str | int], root: Path = Path()) -> tuple[str, str]:
     """Return a cell's name and one hash over everything that decides its outcome."""
     (_, cell), *hashes = provenance(stage, coordinates, root)

@@ -27,6 +27,8 @@ class Card:
     """sft.label it was trained with: how a prompt ends."""
     actions: str
     """Fingerprint of the action space: other ids mean other tokens."""
+    made_by: str
+    """The cell and the hash of its parameters."""
 
 
 def create(settings: Backbone, vocabulary: int, seed: int) -> PreTrainedModel:
