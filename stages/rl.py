@@ -80,6 +80,7 @@ def start(settings: Params, dataset: str, space: str, optimizer: str, seed: int)
     card = backbone.read_card(warmup)
     actions.trie.to(machine.device)
     histories, own = load(paths.corpus(dataset)), settings.own[optimizer]
+    own_kl = getattr(own, "kl", None)  # 0 is a value
     recipe = Recipe(
         label=card.label,
         history_items=settings.sft.history_items,
@@ -88,7 +89,8 @@ def start(settings: Params, dataset: str, space: str, optimizer: str, seed: int)
         group_size=rl.group_size,
         updates=rl.updates_per_rollout,
         temperature=rl.temperature,
-        kl=rl.kl,
+        kl=rl.kl if own_kl is None else own_kl,
+        divide_by_std=rl.divide_by_std,
         max_grad_norm=rl.max_grad_norm,
     )
     learner = Learner(

@@ -348,6 +348,15 @@ def test_every_name_on_an_axis_is_a_module_and_a_section():
             assert name in VALUES
 
 
+@pytest.mark.parametrize("name", params.modules("objectives"))
+def test_every_optimizer_can_be_put_on_the_axis(name):
+    """It has a section, and imports what the stage `rl` depends on in every cell: no other optimizer."""
+    assert name in VALUES
+    shared = {dep for cell in CELLS.values() if cell.stage == "rl" for dep in cell.deps} | NO_DEPENDENCY.keys()
+    others = {f"stages/objectives/{other}.py" for other in params.modules("objectives")}
+    assert imports(f"stages/objectives/{name}.py") <= shared - others
+
+
 REINFORCE = """
 from stages.core.sections import Rate, Section
 from stages.objectives.terms import Loss, slate_ratio, summed_advantages
@@ -357,8 +366,8 @@ class Params(Section):
     lr: Rate | None
 
 
-def advantages(rewards, weights, params):
-    return summed_advantages(rewards, weights)
+def advantages(rewards, weights, params, divide_by_std):
+    return summed_advantages(rewards, weights, divide_by_std)
 
 
 def loss(slates, advantage, params):

@@ -47,13 +47,12 @@ settings = params.load()
 assert "rloo" in settings.axes.optimizers
 own, objective = settings.own["rloo"], params.load_module("objectives", "rloo", "optimizers")
 rewards = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [0.5, 0.0]]])  # one user, three slates, two objectives
-advantage = objective.advantages(rewards, torch.tensor([1.0, 0.5]), own)  # totals 2, 0, 0.5
+advantage = objective.advantages(rewards, torch.tensor([1.0, 0.5]), own, True)  # totals 2, 0, 0.5
 assert torch.allclose(advantage, torch.tensor([[1.75, -1.25, -0.5]])), advantage
 
 log_probs = torch.full((1, 3, 4), -1.0, requires_grad=True)
-slates = ScoredSlates(
-    log_probs, log_probs.detach(), torch.ones(1, 3, 4, dtype=torch.bool), 2, torch.zeros(1, 3), torch.tensor(0.0)
-)
+mask, item = torch.ones(1, 3, 4, dtype=torch.bool), torch.tensor([0, 0, 1, 1]).expand(1, 3, 4)
+slates = ScoredSlates(log_probs, log_probs.detach(), mask, item, 2, torch.zeros(1, 3), torch.tensor(0.0))
 value, diagnostics = objective.loss(slates, advantage, own)
 value.backward()
 assert torch.isclose(value, torch.tensor(0.0), atol=1e-6)

@@ -46,16 +46,40 @@ def test_the_file_as_shipped(load):
     assert settings.backbone is settings.backbones[settings.axes.backbone]
 
 
+@pytest.mark.parametrize("name", params.modules("objectives"))
+def test_an_optimizers_section_has_its_keys_in_order(load, name):
+    own = load({}).own[name]
+    if own is not None:
+        assert list(yaml.safe_load((ROOT / "params.yaml").read_text())[name]) == list(type(own).model_fields)
+
+
+def test_optimizers_without_a_divergence(load):
+    """DAPO has no KL term and GSPO's equations leave it out; the others take rl.kl."""
+    own = load({}).own
+    kl = {name: own[name].kl for name in params.modules("objectives") if own[name] is not None}
+    assert {name: weight for name, weight in kl.items() if weight is not None} == {"dapo": 0.0, "gspo": 0.0}
+
+
 FAULTS = {
     "section unknown": ({"sag": {}}, "sag: 'sag' is none of the sections: .*did you mean 'sage'"),
     "section missing": ({"rl": DELETE}, "rl: missing"),
     "section no mapping": ({"rl": 3}, r"rl: has to be a mapping of keys \(found 3\)"),
     "own section no mapping": ({"sage": [1]}, r"sage: has to be a mapping of keys \(found \[1\]\)"),
     "own section empty": ({"sage": None}, "sage.eps_boost: missing.*sage.lr: missing"),
+    "kl of an optimizer below range": ({"dapo.kl": -0.1}, "dapo.kl: .*greater than or equal to 0"),
+    "form": ({"sage.form": "surogate"}, "sage.form: .*'surrogate', 'gradient' or 'literal'"),
+    "dual clip without effect": (
+        {"sage.form": "gradient", "sage.dual_clip": 3},
+        "sage: dual_clip has no effect in form gradient",
+    ),
+    "range upside down": ({"bapo.c_low_min": 0.95}, "bapo: c_high_min and c_low_min may not be above"),
     "own section missing": ({"gbpo": DELETE}, "optimizers: 'gbpo' has no section; add 'gbpo:'"),
     "corpora no mapping": ({"corpora": None}, "corpora: .*valid dictionary"),
     "corpus no mapping": ({"corpora.ml-100k": "x"}, r"corpora.ml-100k: has to be a mapping of keys \(found 'x'\)"),
-    "own key unknown": ({"sage.eps_bost": 0.3}, "sage.eps_bost: unknown key; did you mean 'eps_boost'.*allowed: eps_b"),
+    "own key unknown": (
+        {"sage.eps_bost": 0.3},
+        "sage.eps_bost: unknown key; did you mean 'eps_boost'.*allowed: form, eps_b",
+    ),
     "shared key unknown": (
         {"rl.rolouts": 4},
         "rl.rolouts: unknown key; did you mean 'rollouts'.*allowed: slate_length",
@@ -74,12 +98,16 @@ FAULTS = {
     "bool for optional number": ({"sage.lr": False}, "sage.lr: true and false are no values"),
     "bool for weight": ({"corpora.ml-100k.objectives.like": True}, "corpora.ml-100k.objectives: true and false"),
     "bool for seed": ({"seeds": [True]}, "seeds: true and false"),
+    "bool for number beside one that is a bool": (
+        {"rl.kl": True},
+        r"rl.kl: true and false are no values .*\(found True\)",
+    ),
     "number for bool": ({"sage.decouple": 2}, "sage.decouple: .*valid boolean.* 2"),
     "below range": ({"sage.beta": -0.1}, "sage.beta: .*greater than or equal to 0.*-0.1"),
     "above range": ({"rl.entropy_rate": 1.5}, "rl.entropy_rate: .*less than or equal to 1.*1.5"),
     "not finite": ({"rl.kl": float("nan")}, "rl.kl: .*finite number"),
     "choice": ({"sage.ratio_norm": "itme"}, "sage.ratio_norm: .*'item' or 'token'.*'itme'"),
-    "optimizer": ({"optimizers": ["sft", "sgae"]}, "optimizers: 'sgae' is none of .*grpo, sage.*did you mean 'sage'"),
+    "optimizer": ({"optimizers": ["sft", "sgae"]}, "optimizers: 'sgae' is none of .*grpo, gspo.*did you mean 'sage'"),
     "baseline": ({"baselines": ["populraity"]}, "baselines: 'populraity' .*did you mean 'popularity'"),
     "action space": ({"action_spaces": ["semantic-id"]}, "action_spaces: 'semantic-id' .*did you mean 'semantic_id'"),
     "data set": ({"datasets": ["ml-10k"]}, "datasets: 'ml-10k' is none of the keys of corpora.*did you mean 'ml-100k'"),
@@ -166,7 +194,8 @@ def test_settings_are_frozen(load):
 
 
 def test_modules_that_can_be_chosen():
-    assert {"sft", "grpo", "gbpo", "sage"} <= set(params.modules("objectives"))
+    known = {"bapo", "dapo", "gbpo", "gdpo", "grpo", "gspo", "ppo", "sage", "sft"}
+    assert known <= set(params.modules("objectives"))
     assert "terms" not in params.modules("objectives")
     assert "semantic_id" in params.modules("action_spaces")
     assert not {"base", "trie"} & set(params.modules("action_spaces"))

@@ -254,9 +254,9 @@ def test_the_ratio_is_exactly_one_at_the_first_update(space, model, asked, preci
         log_probs, _ = slate_log_probs(model, asked, found.tokens, found.allowed, TEMPERATURE)
         second, _ = slate_log_probs(model, asked, found.tokens, found.allowed, TEMPERATURE)
     assert log_probs.dtype == torch.float32
-    mask = torch.ones_like(found.tokens, dtype=torch.bool)
+    mask, item = torch.ones_like(found.tokens, dtype=torch.bool), torch.arange(5 * DEPTH) // DEPTH
     for other in (log_probs, second):  # the same kernels in the same order give the same bits
-        scored = ScoredSlates(other, log_probs.detach(), mask, 5, torch.zeros(4, 3), torch.tensor(0.0))
+        scored = ScoredSlates(other, log_probs.detach(), mask, item, 5, torch.zeros(4, 3), torch.tensor(0.0))
         assert (token_ratio(scored) == 1.0).all()
         assert (slate_ratio(scored) == 1.0).all()
         assert (slate_ratio(scored, "token") == 1.0).all()
@@ -735,10 +735,20 @@ def learner(space, updates: int, precision: str = "fp32", lr: float = 0.05) -> a
         reference=sharp_model(space),
         optimizer=torch.optim.SGD(model.parameters(), lr),
         objective=sage,
-        objective_params=sage.Params(eps_boost=0.3, beta=0.5, eps_clip=0.2, ratio_norm="item", decouple=True, lr=None),
+        objective_params=sage.Params(
+            form="surrogate",
+            eps_boost=0.3,
+            beta=0.5,
+            eps_clip=0.2,
+            dual_clip=None,
+            ratio_norm="item",
+            decouple=True,
+            lr=None,
+            kl=None,
+        ),
         space=space,
         environment=LoggedFeedback(histories, {"click": 1.0, "like": 0.5}, 5, shares),
-        recipe=algorithm.Recipe("slate", 4, True, 3, 8, updates, TEMPERATURE, 0.1, 1.0),
+        recipe=algorithm.Recipe("slate", 4, True, 3, 8, updates, TEMPERATURE, 0.1, True, 1.0),
         entropy_mean=RunningMean(0.1),
         accelerator=Plain(precision),
     )
@@ -761,6 +771,29 @@ def test_first_update_of_a_step(space, precision):
     assert found["gradient_norm"] > 0
     after = one_step.model.state_dict()
     assert not all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_loss_is_told_whose_token_each_is(space):
+    """Slates of 3 items of 2 codes: 0 0 1 1 2 2; and advantages whether to divide by the group's std."""
+    one_step, seen = learner(space, 1), []
+
+    class Watched:
+        @staticmethod
+        def advantages(*arguments):
+            seen.append(arguments[-1])
+            return sage.advantages(*arguments)
+
+        @staticmethod
+        def loss(slates, *arguments):
+            seen.append(slates.item)
+            return sage.loss(slates, *arguments)
+
+    one_step.objective = Watched
+    one_step.step(np.array([[0, 2], [1, 4]]), seeded())
+    divide, item = seen
+    assert divide is True
+    assert item.shape == (2, 8, 3 * DEPTH)
+    assert (item == torch.tensor([0, 0, 1, 1, 2, 2])).all()
 
 
 def test_later_updates_move_the_ratio(space):

@@ -13,6 +13,7 @@ from stages.core.errors import one_of
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]*$")]
 
 
@@ -24,10 +25,11 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python takes YAML's true for 1; here it is a fault, in lists and mappings as well."""
+        """Python takes YAML's true for 1; here it is a fault, in lists and mappings as well; sections check theirs."""
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
         annotation = cls.model_fields[str(info.field_name)].annotation
-        if annotation is not bool and any(isinstance(each, bool) for each in inner):
+        section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        if annotation is not bool and not section and any(isinstance(each, bool) for each in inner):
             raise ValueError("true and false are no values of this key")
         return value
 
@@ -128,7 +130,7 @@ class Sft(Section):
     item_dropout: Annotated[float, Field(ge=0, lt=1)]
     history_items: Annotated[int, Field(ge=2)]
     warmup: Share
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
     max_grad_norm: Annotated[float, Field(gt=0)]
     patience: Count
     holdback: Annotated[int, Field(ge=2)]
@@ -149,10 +151,11 @@ class Rl(Section):
     updates_per_rollout: Count
     temperature: Annotated[float, Field(gt=0)]
     horizon: Count
-    kl: Annotated[float, Field(ge=0)]
+    kl: NotNegative
+    divide_by_std: bool
     entropy_rate: Rate
     max_grad_norm: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
     evaluate_every: Count
     reserve_positions: Count
     cold_contexts: Count

@@ -1,5 +1,6 @@
 """What RL descends: one module per optimizer, found by its name in params.yaml; `terms` is what they share.
 
-An optimizer's module declares `Params` (its section), `advantages(rewards, weights, params)` and
-`loss(slates, advantage, params)`. This file imports none of them, so that a cell depends on its own optimizer only.
+An optimizer's module declares `Params` (its section), `advantages(rewards, weights, params, divide_by_std)` and
+`loss(slates, advantage, params)`, and imports no other one: a cell depends on its own optimizer only, which is also why
+this file imports none.
 """

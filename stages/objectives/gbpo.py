@@ -1,72 +1,75 @@
-"""GBPO: Gradient-Bounded Policy Optimization (OneRec-V2, arXiv 2508.20900), per token.
+"""GBPO: Gradient-Bounded Policy Optimization (OneRec-V2, arXiv 2508.20900), per token, item or slate.
 
-    J        = mean over slates of the mean over tokens of pi / pi'_old A
+    J        = mean over slates of the mean over tokens of pi / pi'_old A                    level item: over items
     pi'_old  = max(pi_old, sg(pi)) where A >= 0,  max(pi_old, 1 - sg(pi)) where A < 0        sg: no gradient
     coefficient of A grad log pi: min(r, 1) where A >= 0,  min(r, pi / (1 - pi)) where A < 0
 
 No clip: every sample keeps a gradient, and that of a rejected token is bounded as binary cross-entropy's is.
+
+Level: what pi is the probability of; the paper's analysis is per token. An item's is the product of its tokens', a
+slate's that of its items': so small that 1 - pi is about 1 and the coefficient of a rejected slate about pi, next to no
+gradient (and none at all below pi = exp(-20), where the exponent is cut). At level slate GBPO learns from rewarded
+slates alone.
 
 Where we differ: the advantage is GRPO's group z-score, so that the two differ in their bound alone; RL adds rl.kl times
 the divergence from the SFT policy to every optimizer's loss. A bound here lessens a gradient and stops none, so its
 shares have names of their own.
 """
 
-import math
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from stages.core.sections import Rate, Section
+from stages.core.sections import NotNegative, Rate, Section
 from stages.objectives.terms import (
     Loss,
     ScoredSlates,
     bounded_exp,
+    bounded_log_denominator,
+    item_log_probs,
     ratio_range,
     rejected,
     rewarded,
     share,
     summed_advantages,
     token_mean,
-    token_ratio,
 )
 
 
 class Params(Section):
+    level: Literal["token", "item", "slate"]
+    """What the bound is applied to the probability of."""
     lr: Rate | None
     """null: the backbone's rl_lr."""
+    kl: NotNegative | None
+    """Weight of the divergence from the SFT policy; null: rl.kl."""
 
 
-def advantages(rewards: Tensor, weights: Tensor, params: Params) -> Tensor:
+LEVELS: dict[str, Callable[[Tensor, ScoredSlates], Tensor]] = {
+    "token": lambda values, slates: values.masked_fill(~slates.mask, 0.0),
+    "item": item_log_probs,
+    "slate": lambda values, slates: item_log_probs(values, slates).sum(-1, keepdim=True),
+}
+
+
+def advantages(rewards: Tensor, weights: Tensor, params: Params, divide_by_std: bool) -> Tensor:
     """Group z-score of the weighted sum of the rewards: [B, K, M] -> [B, K]."""
-    return summed_advantages(rewards, weights)
-
-
-def bounded_log_denominator(log_probs: Tensor, old_log_probs: Tensor, advantage: Tensor) -> Tensor:
-    """Log of pi'_old, without gradient, elementwise on shapes that broadcast."""
-    current = log_probs.detach()
-    bound = torch.where(advantage >= 0, current, _log_complement(current))
-    return torch.maximum(old_log_probs, bound)
+    return summed_advantages(rewards, weights, divide_by_std)
 
 
 def loss(slates: ScoredSlates, advantage: Tensor, params: Params) -> Loss:
-    """Minus the bounded ratio times the advantage, mean over each slate's tokens, then over slates."""
-    per_token = advantage[..., None].expand_as(slates.log_probs)
-    denominator = bounded_log_denominator(slates.log_probs, slates.old_log_probs, per_token)
-    coefficient = bounded_exp(slates.log_probs - denominator)  # [B, K, T]
-    bounded = denominator > slates.old_log_probs
+    """Minus the bounded ratio times the advantage, mean over each slate's tokens or items, then over slates."""
+    level = LEVELS[params.level]
+    current, old = level(slates.log_probs, slates), level(slates.old_log_probs, slates)  # [B, K, T, L or 1]
+    mask = slates.mask if params.level == "token" else torch.ones_like(current, dtype=torch.bool)
+    advantage = advantage[..., None].expand_as(current)
+    denominator = bounded_log_denominator(current, old, advantage)
+    bounded = denominator > old
     diagnostics = {
-        **ratio_range(token_ratio(slates).detach()[slates.mask]),
-        "bounded_rewarded": share(bounded, rewarded(per_token) & slates.mask),
-        "bounded_rejected": share(bounded, rejected(per_token) & slates.mask),
+        **ratio_range(bounded_exp(current.detach() - old)[mask]),
+        "bounded_rewarded": share(bounded, rewarded(advantage) & mask),
+        "bounded_rejected": share(bounded, rejected(advantage) & mask),
     }
-    return Loss(-token_mean(coefficient * per_token, slates.mask).mean(), diagnostics)
-
-
-def _log_complement(log_probs: Tensor) -> Tensor:
-    """log(1 - exp(x)) for x <= 0, by the form that is accurate on each side of log 1/2."""
-    small = log_probs < -math.log(2.0)
-    return torch.where(
-        small,
-        torch.log1p(-log_probs.exp().where(small, 0.0)),
-        torch.log((-torch.expm1(log_probs.where(~small, -1.0))).clamp(min=1e-38)),
-    )
+    return Loss(-token_mean(bounded_exp(current - denominator) * advantage, mask).mean(), diagnostics)

@@ -12,16 +12,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from stages.core.sections import Rate, Section
-from stages.objectives.terms import (
-    Loss,
-    ScoredSlates,
-    clipped_surrogate,
-    ratio_diagnostics,
-    summed_advantages,
-    token_mean,
-    token_ratio,
-)
+from stages.core.sections import NotNegative, Rate, Section
+from stages.objectives.terms import Loss, ScoredSlates, summed_advantages, token_surrogate_loss
 
 
 class Params(Section):
@@ -29,20 +21,15 @@ class Params(Section):
     """Half-width of the symmetric clip of a token's ratio."""
     lr: Rate | None
     """null: the backbone's rl_lr."""
+    kl: NotNegative | None
+    """Weight of the divergence from the SFT policy; null: rl.kl."""
 
 
-def advantages(rewards: Tensor, weights: Tensor, params: Params) -> Tensor:
+def advantages(rewards: Tensor, weights: Tensor, params: Params, divide_by_std: bool) -> Tensor:
     """Group z-score of the weighted sum of the rewards: [B, K, M] -> [B, K]."""
-    return summed_advantages(rewards, weights)
+    return summed_advantages(rewards, weights, divide_by_std)
 
 
 def loss(slates: ScoredSlates, advantage: Tensor, params: Params) -> Loss:
     """Minus the clipped surrogate, mean over each slate's tokens, then over slates."""
-    ratio, width = token_ratio(slates), params.eps_clip  # [B, K, T]
-    surrogate = clipped_surrogate(ratio, advantage[..., None], width, width)
-    diagnostics = ratio_diagnostics(ratio[slates.mask], _per_token(advantage, slates), width, width)
-    return Loss(-token_mean(surrogate, slates.mask).mean(), diagnostics)
-
-
-def _per_token(advantage: Tensor, slates: ScoredSlates) -> Tensor:
-    return advantage[..., None].expand_as(slates.mask)[slates.mask]
+    return token_surrogate_loss(slates, advantage, params.eps_clip, params.eps_clip)

@@ -34,6 +34,7 @@ class Recipe:
     updates: int  # per rollout
     temperature: float
     kl: float
+    divide_by_std: bool
     max_grad_norm: float
 
 
@@ -71,7 +72,7 @@ class Learner:
         entropy_mean = self.entropy_mean.start(float(entropy.mean()))
         rewards = self._tensor(earned)  # [B, K, M]
         weights = self._tensor(np.array(list(self.environment.weights.values())))
-        advantage = self.objective.advantages(rewards, weights, self.objective_params)  # [B, K]
+        advantage = self.objective.advantages(rewards, weights, self.objective_params, recipe.divide_by_std)  # [B, K]
         with torch.no_grad(), self.accelerator.autocast():
             reference, _ = slate_log_probs(self.reference, asked, slates.tokens, slates.allowed, recipe.temperature)
         diversity = self._tensor(entropy), self._tensor(np.array(entropy_mean))
@@ -98,13 +99,14 @@ class Learner:
         which come from another order of operations, are only compared with it.
         """
         recipe, old, mask = self.recipe, None, torch.ones_like(slates.tokens, dtype=torch.bool)
+        item = torch.arange(mask.shape[-1], device=mask.device).div(self.space.trie.depth, rounding_mode="floor")
         for _ in range(recipe.updates):
             with self.accelerator.autocast():
                 log_probs, entropy = slate_log_probs(
                     self.model, asked, slates.tokens, slates.allowed, recipe.temperature
                 )
             old = log_probs.detach() if old is None else old
-            scored = ScoredSlates(log_probs, old, mask, recipe.slate_length, *diversity)
+            scored = ScoredSlates(log_probs, old, mask, item.expand_as(mask), recipe.slate_length, *diversity)
             value, diagnostics = self.objective.loss(scored, advantage, self.objective_params)
             divergence = token_mean(k3_divergence(log_probs, reference), mask).mean()
             self.accelerator.backward(value + recipe.kl * divergence)
