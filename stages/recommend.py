@@ -29,7 +29,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     model, card = backbone.load(paths.model(dataset, space, optimizer, seed), actions.fingerprint)
     device = accelerator("fp32").device
     model.to(device)
-    trie = actions.trie.to(device)
+    actions.to(device)
     tables = []
     for split in ("valid", "test"):
         users = np.flatnonzero(histories.target(split) >= 0)
@@ -37,8 +37,8 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
             part = users[start : start + decoding.batch_size]
             contexts = [histories.context(user, split) for user in part]
             asked = prompts(actions, contexts, settings.sft.history_items, card.label, exclude_seen).to(device)
-            slates = sample_slates(model, asked, trie, 1, settings.rl.slate_length, 0.0, None)
-            found, score = beam_items(model, asked, trie, decoding.beam_width, decoding.list_length)
+            slates = sample_slates(model, asked, actions, 1, settings.rl.slate_length, 0.0, None)
+            found, score = beam_items(model, asked, actions, decoding.beam_width, decoding.list_length)
             written = {"slate": (slates.items[:, 0], slates.item_log_probs[:, 0]), "beam": (found, score)}
             tables += [
                 slate_table(part, split, decoder, items.cpu().numpy(), scores.cpu().numpy())

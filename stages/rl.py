@@ -11,15 +11,17 @@ Left out: several processes; one process uses one GPU, or the CPU.
 
 import time
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 
 from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
-from stages.core.files import fresh_folder
+from stages.core.files import fresh_folder, write_json
 from stages.core.provenance import cell_fingerprint, made_by
-from stages.core.sections import Params
+from stages.core.sections import Params, Rl
 from stages.core.seeding import derived_seed, numpy_generator
 from stages.corpus.histories import load
 from stages.corpus.reserve import divide, held_back_contexts
@@ -27,7 +29,8 @@ from stages.policy import backbone
 from stages.policy.algorithm import Learner, Recipe
 from stages.policy.device import accelerator
 from stages.policy.heldout import Watch
-from stages.policy.run_state import RunState
+from stages.policy.run_state import RunState, summary
+from stages.policy.task import Task
 from stages.rewards.environment import LoggedFeedback
 from stages.rewards.running_mean import RunningMean
 
@@ -36,7 +39,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     settings = params.load()
     rl, sft, row = settings.rl, settings.sft, paths.row(space, optimizer)
     learner, card = start(settings, dataset, space, optimizer, seed)
-    histories = learner.environment.histories
+    histories = learner.task.environment.histories
     reserve = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed)
     contexts = held_back_contexts(histories, reserve, reserve.learners, rl.horizon)
     watch = Watch.over(learner, reserve, rl.reserve_positions, rl.cold_contexts, seed)
@@ -57,57 +60,67 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
         state.curve.restore([{"step": 0, "cold_mass": watch.cold_mass(learner)}])
     for step in stage.progress(range(state.step, steps), f"rl {row}"):
         started = time.perf_counter()
-        drawn = numpy_generator(seed, "contexts", step).choice(len(contexts), min(rl.contexts, len(contexts)), False)
+        learner.set_rate(min(1.0, (step + 1) / max(1, rl.warmup)))
+        look = (step + 1) % rl.evaluate_every == 0 or step + 1 == steps
+        drawn = numpy_generator(seed, "contexts", step).permutation(len(contexts))
+        now, spare = np.split(contexts[drawn], [rl.contexts])
         generator = torch.Generator(learner.accelerator.device).manual_seed(derived_seed(seed, "slates", step))
-        found = learner.step(contexts[drawn], generator)
+        found = learner.step(now, spare, generator, compare=look)
         state.curve.add(step=step + 1, **found, cold_mass=watch.cold_mass(learner))
-        log_speed(step + 1, found, len(drawn) * rl.group_size, time.perf_counter() - started)
-        if (step + 1) % rl.evaluate_every == 0 or step + 1 == steps:
+        log_speed(step + 1, found, len(now) * rl.group_size, time.perf_counter() - started)
+        if look:
             state.look(watch, step + 1)
     state.restore_best()
     with fresh_folder(paths.model(dataset, space, optimizer, seed)) as folder:
         backbone.save(learner.model, card, folder)
+    write_json(paths.run_metrics(dataset, row, seed), summary(state.curve.rows))
     state.checkpoint.drop()
-    warn_if_no_bound_acted(state.curve)
 
 
 def start(settings: Params, dataset: str, space: str, optimizer: str, seed: int) -> tuple[Learner, backbone.Card]:
     """The learner at the SFT policy, and the card that goes with its models."""
-    rl, corpus, body = settings.rl, settings.corpus(dataset), settings.backbone
+    rl, corpus, body, own = settings.rl, settings.corpus(dataset), settings.backbone, settings.own[optimizer]
+    machine, warmup = accelerator(body.precision), paths.model(dataset, space, "warmup", seed)
     actions = params.load_module("action_spaces", space, "action_spaces").Actions(paths.actions(dataset, space))
-    warmup, machine = paths.model(dataset, space, "warmup", seed), accelerator(body.precision)
     model, reference = (backbone.load(warmup, actions.fingerprint)[0].to(machine.device) for _ in range(2))
-    card = backbone.read_card(warmup)
-    actions.trie.to(machine.device)
-    histories, own = load(paths.corpus(dataset)), settings.own[optimizer]
-    own_kl = getattr(own, "kl", None)  # 0 is a value
-    recipe = Recipe(
+    card, histories = backbone.read_card(warmup), load(paths.corpus(dataset))
+    task = Task(
+        space=actions.to(machine.device),
+        environment=LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares()),
         label=card.label,
         history_items=settings.sft.history_items,
         exclude_seen=corpus.exclude_seen,
         slate_length=rl.slate_length,
         group_size=rl.group_size,
-        updates=rl.updates_per_rollout,
         temperature=rl.temperature,
-        kl=rl.kl if own_kl is None else own_kl,
-        divide_by_std=rl.divide_by_std,
-        max_grad_norm=rl.max_grad_norm,
+        device=machine.device,
     )
+    rate = getattr(own, "lr", None) or body.rl_lr
     learner = Learner(
         model=model,
         reference=reference,
-        optimizer=torch.optim.AdamW(
-            model.parameters(), getattr(own, "lr", None) or body.rl_lr, weight_decay=rl.weight_decay
-        ),
+        optimizer=torch.optim.AdamW(model.parameters(), rate, weight_decay=rl.weight_decay),
         objective=params.load_module("objectives", optimizer, "optimizers"),
         objective_params=own,
-        space=actions,
-        environment=LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares()),
-        recipe=recipe,
+        task=task,
+        recipe=recipe(rl, own),
         entropy_mean=RunningMean(rl.entropy_rate),
         accelerator=machine,
     )
     return learner, card
+
+
+def recipe(rl: Rl, own: Any) -> Recipe:
+    """How a rollout is learnt from; an optimizer's section may hold a `kl` of its own, and 0 is one."""
+    kl = getattr(own, "kl", None)
+    return Recipe(
+        updates=rl.updates_per_rollout,
+        minibatches=rl.minibatches,
+        users_per_pass=rl.users_per_pass,
+        divide_by_std=rl.divide_by_std,
+        kl=rl.kl if kl is None else kl,
+        max_grad_norm=rl.max_grad_norm,
+    )
 
 
 def log_speed(step: int, found: dict[str, float], slates: int, seconds: float) -> None:
@@ -115,13 +128,6 @@ def log_speed(step: int, found: dict[str, float], slates: int, seconds: float) -
     text = "step %d: reward %.4f, entropy %.3f bits, ratio %.3f to %.3f, %.0f slates/s"
     shown = [found[name] for name in ("reward", "entropy", "ratio_min", "ratio_max")]
     stage.log.info(text, step, *shown, slates / seconds)
-
-
-def warn_if_no_bound_acted(curve: Curve) -> None:
-    """Say it where the optimizer's bounds never stopped a gradient: such a run compares advantages, not bounds."""
-    shares = [float(row[name]) for row in curve.rows for name in ("at_upper_bound", "at_lower_bound") if name in row]
-    if shares and max(shares) == 0:
-        stage.log.warning("no bound of this optimizer ever acted: the run compares its advantages only")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ WRITES: dict[str, Callable[..., set[Path]]] = {
         paths.model(dataset, space, optimizer, seed),
         paths.curve(dataset, paths.row(space, optimizer), seed),
         paths.heldout_curve(dataset, paths.row(space, optimizer), seed),
+        paths.run_metrics(dataset, paths.row(space, optimizer), seed),
     },
     "recommend": lambda dataset, space, optimizer, seed: {paths.slates(dataset, paths.row(space, optimizer), seed)},
     "baseline": lambda dataset, baseline, seed: {paths.slates(dataset, baseline, seed)},

@@ -1,7 +1,9 @@
 """The policy on a tiny random Qwen3 and a catalogue of 14 items: sampling, scoring, search, training, resuming."""
 
 import copy
+import importlib
 import math
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -10,15 +12,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from stages.action_spaces.base import Prompts, pad_left, prompts
+from stages.action_spaces.base import Prompts, pad, prompts
 from stages.action_spaces.semantic_id import Actions
+from stages.core import params
 from stages.core.checkpoints import Checkpoint, model_state
 from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.files import write_table
 from stages.core.sections import Backbone
 from stages.corpus.histories import Histories
-from stages.objectives import sage
+from stages.objectives import gbpo, sage
 from stages.objectives.terms import ScoredSlates, slate_ratio, token_ratio
 from stages.policy import algorithm, backbone, device, heldout, supervised, training
 from stages.policy.beam import beam_items
@@ -27,11 +30,23 @@ from stages.policy.logprobs import slate_log_probs
 from stages.policy.rollout import sample_slates
 from stages.policy.run_state import RunState
 from stages.policy.supervised import Example, SlateLabels, collate, history_examples, loss_sum, slate_examples
+from stages.policy.task import Task
 from stages.rewards.environment import LoggedFeedback
 from stages.rewards.running_mean import RunningMean
 from stages.semantic_ids.table import id_table
 
 ITEMS, DEPTH, SIZE = 14, 2, 5
+SAGE = sage.Params(
+    form="surrogate",
+    eps_boost=0.3,
+    beta=0.5,
+    eps_clip=0.2,
+    dual_clip=None,
+    ratio_norm="item",
+    decouple=True,
+    lr=None,
+    kl=None,
+)
 TEMPERATURE = 0.7
 CONTEXTS = [np.array([0]), np.array([3, 1, 4, 1, 5]), np.array([9, 2, 6]), np.empty(0, dtype=np.int64)]
 
@@ -69,7 +84,7 @@ def model(space):
 
 @pytest.fixture(scope="module")
 def asked(space) -> Prompts:
-    """Contexts of 1, 5, 3 and 0 items, seen items banned: left padding and lists of different lengths."""
+    """Contexts of 1, 5, 3 and 0 items, seen items banned: padding, and lists of different lengths."""
     return prompts(space, CONTEXTS, 4, "slate", True)
 
 
@@ -89,7 +104,7 @@ def test_prompts(space, asked):
     rows = [row[mask == 1].tolist() for row, mask in zip(asked.tokens, asked.mask, strict=True)]
     spelled = [space.tokens[context[-4:]].ravel().tolist() for context in CONTEXTS]
     assert rows == [[1, *row, 2] for row in spelled]
-    assert asked.mask[:, -1].tolist() == [1] * 4  # padded on the left
+    assert asked.mask[:, 0].tolist() == [1] * 4  # padded on the right
     assert asked.mask.sum(1).tolist() == [4, 10, 8, 2]
     banned = [sorted(item for item in row.tolist() if item >= 0) for row in asked.banned]
     assert banned == [[0], [1, 3, 4, 5], [2, 6, 9], []]
@@ -98,10 +113,18 @@ def test_prompts(space, asked):
     assert (plain.banned == -1).all()
 
 
-def test_pad_left():
-    tokens, mask = pad_left([np.array([5]), np.array([6, 7])], -1)
-    assert tokens.tolist() == [[-1, 5], [6, 7]]
-    assert mask.tolist() == [[0, 1], [1, 1]]
+def test_pad():
+    tokens, mask = pad([np.array([5]), np.array([6, 7])], -1)
+    assert tokens.tolist() == [[5, -1], [6, 7]]
+    assert mask.tolist() == [[1, 0], [1, 1]]
+
+
+def test_some_prompts_lose_the_padding_of_others(asked):
+    """Users 0 and 2 of 4 and 8 tokens among one of 10."""
+    some = asked.of(np.array([0, 2]))
+    assert some.tokens.shape == (2, 8)
+    assert torch.equal(some.tokens, asked.tokens[[0, 2], :8])
+    assert torch.equal(some.banned, asked.banned[[0, 2]])
 
 
 def test_constrained_softmax_by_hand():
@@ -118,25 +141,25 @@ def test_constrained_softmax_by_hand():
 
 def test_slates_are_distinct_catalogue_items_and_never_banned(space, model, asked):
     """L = 10 of the 10 items that user 1 has left: the hardest case."""
-    found = sample_slates(model, asked, space.trie, 20, 10, 1.0, seeded())
+    found = sample_slates(model, asked, space, 20, 10, 1.0, seeded())
     assert found.items.shape == (4, 20, 10)
     for user, slates in enumerate(found.items.tolist()):
         banned = set(asked.banned[user].tolist())
         for slate in slates:
             assert len(set(slate)) == 10
             assert set(slate) <= set(range(ITEMS)) - banned
-    assert torch.equal(torch.from_numpy(space.tokens)[found.items].flatten(2), found.tokens)
-    assert torch.equal(found.item_log_probs, found.log_probs[..., 0::2] + found.log_probs[..., 1::2])
+    assert torch.equal(space.trie.codes[found.items], found.codes)
+    assert torch.equal(found.item_log_probs, found.log_probs[..., 0] + found.log_probs[..., 1])
     assert len({tuple(slate) for slate in found.items[0].tolist()}) > 1
 
 
 def test_too_few_items_left(space, model, asked):
     with pytest.raises(InputError, match=r"fewer than 11 items left .*shorten rl\.slate_length"):
-        sample_slates(model, asked, space.trie, 1, 11, 1.0, seeded())
+        sample_slates(model, asked, space, 1, 11, 1.0, seeded())
 
 
 def test_the_generator_decides(space, model, asked):
-    first, again, other = (sample_slates(model, asked, space.trie, 4, 5, 1.0, seeded(s)).items for s in (1, 1, 2))
+    first, again, other = (sample_slates(model, asked, space, 4, 5, 1.0, seeded(s)).items for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -164,7 +187,7 @@ def test_first_item_frequencies_match_its_probabilities(space, model):
     """3,000 draws; chi-square over the items with 5 or more expected: below its mean + 4 standard deviations."""
     context = [np.array([3, 1])]
     asked = prompts(space, context, 4, "slate", True)
-    found = sample_slates(model, asked, space.trie, 3000, 1, TEMPERATURE, seeded(3)).items.flatten()
+    found = sample_slates(model, asked, space, 3000, 1, TEMPERATURE, seeded(3)).items.flatten()
     expected = 3000 * enumerate_items(space, model, context[0], {1, 3}, TEMPERATURE).exp()
     assert float(expected.sum()) == pytest.approx(3000, rel=1e-5)
     observed = torch.bincount(found, minlength=ITEMS)
@@ -179,7 +202,7 @@ def test_first_item_frequencies_match_its_probabilities(space, model):
 
 def test_greedy_takes_the_likeliest_token(space, model, asked):
     """Temperature 0: each token is the argmax over what is allowed, and K slates are the same."""
-    found = sample_slates(model, asked, space.trie, 2, 5, 0.0, None)
+    found = sample_slates(model, asked, space, 2, 5, 0.0, None)
     assert torch.equal(found.items[:, 0], found.items[:, 1])
     for user, context in enumerate(CONTEXTS):
         left = [item for item in range(ITEMS) if item not in set(context.tolist())]
@@ -196,8 +219,8 @@ def test_greedy_takes_the_likeliest_token(space, model, asked):
 
 
 def test_the_sampler_scores_as_the_scorer_does(space, model, asked):
-    found = sample_slates(model, asked, space.trie, 3, 6, TEMPERATURE, seeded())
-    scored, choice = slate_log_probs(model, asked, found.tokens, found.allowed, TEMPERATURE)
+    found = sample_slates(model, asked, space, 3, 6, TEMPERATURE, seeded())
+    scored, choice = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
     assert torch.allclose(scored, found.log_probs, atol=1e-5)
     assert scored.min() < -0.5
     assert (choice >= 0).all()
@@ -212,19 +235,21 @@ def test_the_sampler_scores_as_the_scorer_does(space, model, asked):
 def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, asked):
     """Prompt and slate in one sequence without padding or cache, each slate alone."""
     model = copy.deepcopy(model).double().float()
-    found = sample_slates(model, asked, space.trie, 2, 4, TEMPERATURE, seeded())
-    weight = torch.randn(found.tokens.shape, generator=seeded(1))
-    scored, _ = slate_log_probs(model, asked, found.tokens, found.allowed, TEMPERATURE)
+    found = sample_slates(model, asked, space, 2, 4, TEMPERATURE, seeded())
+    weight = torch.randn(found.codes.shape, generator=seeded(1))
+    scored, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
     (scored * weight).sum().backward()
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
     total = 0.0
     for user, slate in product(range(4), range(2)):
         start = asked.tokens[user][asked.mask[user] == 1]
-        own = found.tokens[user, slate]
+        own = torch.from_numpy(space.tokens)[found.items[user, slate]].flatten()
         logits = model(input_ids=torch.cat([start, own])[None]).logits[0, len(start) - 1 : -1]
-        masked = (logits / TEMPERATURE).masked_fill(~found.allowed[user, slate], -torch.inf)
-        plain = torch.log_softmax(masked, -1).gather(1, own[:, None])[:, 0]
+        allowed = torch.zeros_like(logits, dtype=torch.bool)
+        allowed.scatter_(1, space.columns.repeat(4, 1), found.allowed[user, slate].flatten(0, 1))
+        masked = (logits / TEMPERATURE).masked_fill(~allowed, -torch.inf)
+        plain = torch.log_softmax(masked, -1).gather(1, own[:, None]).view(4, DEPTH)
         assert torch.allclose(plain, scored[user, slate], atol=1e-5)
         total = total + (plain * weight[user, slate]).sum()
     total.backward()
@@ -237,24 +262,25 @@ def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, as
 
 def test_the_order_of_the_batch_does_not_matter(space, model, asked):
     """The longest prompt alone, without padding of others, scores as in the batch."""
-    found = sample_slates(model, asked, space.trie, 2, 4, TEMPERATURE, seeded())
-    whole, _ = slate_log_probs(model, asked, found.tokens, found.allowed, TEMPERATURE)
+    found = sample_slates(model, asked, space, 2, 4, TEMPERATURE, seeded())
+    whole, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
     for user in range(4):
         own = slice(user, user + 1)
         alone, _ = slate_log_probs(
-            model, part(asked, user, user + 1), found.tokens[own], found.allowed[own], TEMPERATURE
+            model, asked.of(np.array([user])), space.columns, found.codes[own], found.allowed[own], TEMPERATURE
         )
         assert torch.allclose(alone, whole[own], atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_ratio_is_exactly_one_at_the_first_update(space, model, asked, precision):
-    found = sample_slates(model, asked, space.trie, 3, 5, TEMPERATURE, seeded())
+    found = sample_slates(model, asked, space, 3, 5, TEMPERATURE, seeded())
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        log_probs, _ = slate_log_probs(model, asked, found.tokens, found.allowed, TEMPERATURE)
-        second, _ = slate_log_probs(model, asked, found.tokens, found.allowed, TEMPERATURE)
+        log_probs, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
+        second, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
     assert log_probs.dtype == torch.float32
-    mask, item = torch.ones_like(found.tokens, dtype=torch.bool), torch.arange(5 * DEPTH) // DEPTH
+    log_probs, second = log_probs.flatten(2), second.flatten(2)
+    mask, item = torch.ones_like(log_probs, dtype=torch.bool), torch.arange(5 * DEPTH) // DEPTH
     for other in (log_probs, second):  # the same kernels in the same order give the same bits
         scored = ScoredSlates(other, log_probs.detach(), mask, item, 5, torch.zeros(4, 3), torch.tensor(0.0))
         assert (token_ratio(scored) == 1.0).all()
@@ -264,24 +290,24 @@ def test_the_ratio_is_exactly_one_at_the_first_update(space, model, asked, preci
 
 def test_every_item_probability_sums_to_one(space, model, asked):
     """All items but the banned ones, whose share is 0; a set and the rest share the mass."""
-    trie, items = space.trie, np.arange(ITEMS)
-    assert heldout.cold_mass(model, asked, trie, items, 1.0) == pytest.approx(1, abs=1e-5)
+    items = np.arange(ITEMS)
+    assert heldout.cold_mass(model, asked, space, items, 1.0) == pytest.approx(1, abs=1e-5)
     some = np.array([0, 3, 9])
     rest = np.setdiff1d(items, some)
-    shares = [heldout.cold_mass(model, asked, trie, chosen, TEMPERATURE) for chosen in (some, rest)]
+    shares = [heldout.cold_mass(model, asked, space, chosen, TEMPERATURE) for chosen in (some, rest)]
     assert sum(shares) == pytest.approx(1, abs=1e-5)
     exact = [
         enumerate_items(space, model, context[-4:], set(context.tolist()), TEMPERATURE)[some].exp().sum()
         for context in CONTEXTS
     ]
     assert shares[0] == pytest.approx(float(sum(exact)) / 4, abs=1e-5)
-    assert heldout.cold_mass(model, part(asked, 2, 3), trie, np.array([2, 6, 9]), 1.0) == 0
+    assert heldout.cold_mass(model, part(asked, 2, 3), space, np.array([2, 6, 9]), 1.0) == 0
 
 
 def test_cold_mass_in_chunks(space, model, asked, monkeypatch):
-    whole = heldout.cold_mass(model, asked, space.trie, np.arange(9), 1.0)
+    whole = heldout.cold_mass(model, asked, space, np.arange(9), 1.0)
     monkeypatch.setattr(heldout, "COLD_ITEMS", 4)
-    assert heldout.cold_mass(model, asked, space.trie, np.arange(9), 1.0) == pytest.approx(whole, abs=1e-6)
+    assert heldout.cold_mass(model, asked, space, np.arange(9), 1.0) == pytest.approx(whole, abs=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------ beam
@@ -290,7 +316,7 @@ def test_cold_mass_in_chunks(space, model, asked, monkeypatch):
 @pytest.mark.parametrize("width", [ITEMS, 50])
 def test_a_wide_beam_is_full_enumeration(space, model, asked, width):
     """As many beams as items: all that may be named, best first; -1 with -inf behind them, never a banned item."""
-    items, scores = beam_items(model, asked, space.trie, width, ITEMS)
+    items, scores = beam_items(model, asked, space, width, ITEMS)
     assert items.shape == scores.shape == (4, ITEMS)
     for user, context in enumerate(CONTEXTS):
         exact = enumerate_items(space, model, context[-4:], set(context.tolist()))
@@ -304,7 +330,7 @@ def test_a_wide_beam_is_full_enumeration(space, model, asked, width):
 
 def test_more_items_than_the_catalogue_has(space, model, asked):
     """20 asked of 14: the rest is -1 with -inf, for a user without banned items as well."""
-    items, scores = beam_items(model, part(asked, 3, 4), space.trie, 20, 20)
+    items, scores = beam_items(model, part(asked, 3, 4), space, 20, 20)
     assert sorted(items[0, :ITEMS].tolist()) == list(range(ITEMS))
     assert items[0, ITEMS:].tolist() == [-1] * 6
     assert scores[0, ITEMS:].tolist() == [-math.inf] * 6
@@ -312,7 +338,7 @@ def test_more_items_than_the_catalogue_has(space, model, asked):
 
 def test_a_narrow_beam_finds_items_at_their_own_score(space, model, asked):
     """Width 2: the best of the items behind the two best first tokens."""
-    items, scores = beam_items(model, asked, space.trie, 2, 3)
+    items, scores = beam_items(model, asked, space, 2, 3)
     for user, context in enumerate(CONTEXTS):
         exact = enumerate_items(space, model, context[-4:], set(context.tolist()))
         first = torch.stack([exact[torch.from_numpy(space.tokens[:, 0] == 3 + p)].exp().sum() for p in range(SIZE)])
@@ -340,7 +366,8 @@ def test_collate(space):
         [1, 2, *spelled[2], 0, 0, 0, 0, 0, 0],
     ]
     assert batch.weights.tolist() == [[0, 0, 0, 0, 0, 1, 1, 0.25, 0.25], [0, 1, 1, 0, 0, 0, 0, 0, 0]]
-    assert batch.loss_tokens == 6
+    assert batch.level.tolist() == [[-1, -1, -1, -1, -1, 0, 1, 0, 1], [-1, 0, 1, -1, -1, -1, -1, -1, -1]]
+    assert batch.code[0, 5:].tolist() == space.trie.codes[[4, 5]].flatten().tolist()
     plain = collate(examples, space, "history")
     assert plain.tokens[0].tolist() == [1, *spelled[3], *spelled[1], *spelled[4], *spelled[5]]
     assert plain.weights.tolist() == [[0, 0, 0, 0, 1, 1, 0.25, 0.25], [1, 1, 0, 0, 0, 0, 0, 0]]
@@ -489,7 +516,7 @@ def test_a_policy_folder_round_trip(space, model, asked, tmp_path):
     before, after = model_state("x", model), model_state("x", loaded)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    greedy = [sample_slates(each, asked, space.trie, 1, 5, 0.0, None).items for each in (model, loaded)]
+    greedy = [sample_slates(each, asked, space, 1, 5, 0.0, None).items for each in (model, loaded)]
     assert torch.equal(*greedy)
 
 
@@ -726,7 +753,11 @@ class Plain:
         loss.backward()
 
 
-def learner(space, updates: int, precision: str = "fp32", lr: float = 0.05) -> algorithm.Learner:
+RECIPE = algorithm.Recipe(updates=1, minibatches=1, users_per_pass=None, divide_by_std=True, kl=0.1, max_grad_norm=1.0)
+CONTEXT_PAIRS = np.array([[0, 2], [1, 4]])
+
+
+def learner(space, precision: str = "fp32", lr: float = 0.05, **recipe) -> algorithm.Learner:
     model = sharp_model(space)
     histories = logged([*range(12), 13, *range(11)], [0, 1] * 12, [10, 10], [12, 12])
     shares = np.eye(4)[np.arange(ITEMS) % 4]
@@ -735,87 +766,176 @@ def learner(space, updates: int, precision: str = "fp32", lr: float = 0.05) -> a
         reference=sharp_model(space),
         optimizer=torch.optim.SGD(model.parameters(), lr),
         objective=sage,
-        objective_params=sage.Params(
-            form="surrogate",
-            eps_boost=0.3,
-            beta=0.5,
-            eps_clip=0.2,
-            dual_clip=None,
-            ratio_norm="item",
-            decouple=True,
-            lr=None,
-            kl=None,
+        objective_params=SAGE,
+        task=Task(
+            space=space,
+            environment=LoggedFeedback(histories, {"click": 1.0, "like": 0.5}, 5, shares),
+            label="slate",
+            history_items=4,
+            exclude_seen=True,
+            slate_length=3,
+            group_size=8,
+            temperature=TEMPERATURE,
+            device=torch.device("cpu"),
         ),
-        space=space,
-        environment=LoggedFeedback(histories, {"click": 1.0, "like": 0.5}, 5, shares),
-        recipe=algorithm.Recipe("slate", 4, True, 3, 8, updates, TEMPERATURE, 0.1, True, 1.0),
+        recipe=replace(RECIPE, **recipe),
         entropy_mean=RunningMean(0.1),
         accelerator=Plain(precision),
     )
 
 
+def one_step(own: algorithm.Learner, seed: int = 0, compare: bool = False) -> dict[str, float]:
+    return own.step(CONTEXT_PAIRS, CONTEXT_PAIRS[:0], seeded(seed), compare)
+
+
+@pytest.mark.parametrize("recipe", [{}, {"users_per_pass": 1}, {"minibatches": 2, "users_per_pass": 1}])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_first_update_of_a_step(space, precision):
+def test_first_update_of_a_step(space, precision, recipe):
     """r is exactly 1, nothing has moved away from the SFT policy, Hbar starts at the batch's mean; then it moves."""
-    one_step = learner(space, 1, precision)
-    before = copy.deepcopy(one_step.model.state_dict())
-    found = one_step.step(np.array([[0, 2], [1, 4]]), seeded())
-    assert found["ratio_min"] == found["ratio_mean"] == found["ratio_max"] == 1.0
-    assert found["kl"] == 0.0
-    assert found["at_upper_bound"] == found["at_lower_bound"] == 0.0
+    own = learner(space, precision, **recipe)
+    before = copy.deepcopy(own.model.state_dict())
+    firsts = []
+    descend = own._descend
+
+    def watched(batch, part, compare):
+        found, log_probs = descend(batch, part, compare)
+        firsts.append(found)
+        return found, log_probs
+
+    own._descend = watched
+    found = one_step(own, compare=True)
+    first = firsts[0]
+    assert float(first["ratio_min"]) == float(first["ratio_mean"]) == float(first["ratio_max"]) == 1.0
+    assert float(first["kl"]) == 0.0
+    assert float(first["at_upper_bound"]) == float(first["at_lower_bound"]) == 0.0
     assert found["entropy_mean"] == pytest.approx(found["entropy"])
     assert found["sampler_mismatch"] < (1e-5 if precision == "fp32" else 0.5)
     assert found["invalid_share"] == 0
     assert found["reward_click"] > 0
     assert found["reward"] == pytest.approx((found["reward_click"] + 0.5 * found["reward_like"]) / 1.5)
     assert found["gradient_norm"] > 0
-    after = one_step.model.state_dict()
+    assert -1 <= found["gbpo_cosine"] <= 1
+    after = own.model.state_dict()
     assert not all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_loss_is_told_whose_token_each_is(space):
-    """Slates of 3 items of 2 codes: 0 0 1 1 2 2; and advantages whether to divide by the group's std."""
-    one_step, seen = learner(space, 1), []
-
-    class Watched:
-        @staticmethod
-        def advantages(*arguments):
-            seen.append(arguments[-1])
-            return sage.advantages(*arguments)
-
-        @staticmethod
-        def loss(slates, *arguments):
-            seen.append(slates.item)
-            return sage.loss(slates, *arguments)
-
-    one_step.objective = Watched
-    one_step.step(np.array([[0, 2], [1, 4]]), seeded())
-    divide, item = seen
-    assert divide is True
-    assert item.shape == (2, 8, 3 * DEPTH)
-    assert (item == torch.tensor([0, 0, 1, 1, 2, 2])).all()
-
-
 def test_later_updates_move_the_ratio(space):
-    found = learner(space, 3).step(np.array([[0, 2], [1, 4]]), seeded())
+    found = one_step(learner(space, updates=3))
     assert found["ratio_min"] < 1 < found["ratio_max"]
     assert found["kl"] > 0
 
 
+def weights_after(own: algorithm.Learner, steps: int = 2) -> torch.Tensor:
+    for step in range(steps):
+        one_step(own, step)
+    return torch.cat([weight.detach().flatten() for weight in own.model.parameters()])
+
+
+@pytest.mark.parametrize("objective", ["sage", "grpo", "dapo", "bapo"])
+def test_passes_change_nothing(space, objective):
+    """Users one by one or together: the same weights, also where the loss is no mean over slates."""
+    whole, split = learner(space, updates=2), learner(space, updates=2, users_per_pass=1)
+    for own in (whole, split):
+        own.objective = importlib.import_module(f"stages.objectives.{objective}")
+        own.objective_params = params.load().own[objective]
+    start = weights_after(learner(space), 0)
+    moved = weights_after(whole)
+    assert (moved - start).abs().max() > 1e-3
+    assert torch.allclose(weights_after(split), moved, atol=1e-5)
+
+
+def test_looking_on_changes_nothing(space):
+    """The cosine is taken between the gradient and its step, and leaves both alone."""
+    plain, watched = learner(space, updates=2), learner(space, updates=2)
+    one_step(plain)
+    found = one_step(watched, compare=True)
+    assert 0 < found["gbpo_cosine"] < 1
+    pairs = zip(plain.model.parameters(), watched.model.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+
+
+def test_gbpo_lies_along_itself(space):
+    own = learner(space, updates=2)
+    own.objective, own.objective_params = gbpo, gbpo.Params(level="token", lr=None, kl=None)
+    assert one_step(own, compare=True)["gbpo_cosine"] == pytest.approx(1, abs=1e-5)
+
+
+def test_each_minibatch_is_a_step(space):
+    """Two minibatches of one user each are two steps; pi_old is the policy's before the first of them."""
+    own, steps = learner(space, minibatches=2), []
+    own.optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    found = one_step(own)
+    assert len(steps) == 2
+    assert found["ratio_mean"] != 1.0  # the second minibatch comes after a step
+
+
+def test_groups_without_signal_make_way(space):
+    """User 0 at position 9 has one logged item left of 5, user 1 ..; spare contexts stand in as often as asked."""
+    own = learner(space)
+    task = replace(own.task, group_size=2)
+    contexts, spare = np.array([[0, 2], [1, 1], [0, 3]]), np.array([[1, 2], [1, 3], [1, 4], [0, 4]])
+    plain = task.rollout(own.model, contexts, spare, 0, seeded(5))
+    assert plain.silent.size
+    assert np.array_equal(plain.contexts, contexts)
+    filled = task.rollout(own.model, contexts, spare, 4, seeded(5))
+    kept = np.setdiff1d(np.arange(3), plain.silent)
+    assert np.array_equal(filled.contexts[kept], contexts[kept])
+    assert torch.equal(filled.slates.items[kept], plain.slates.items[kept])
+    assert filled.silent.size < plain.silent.size
+    changed = (filled.contexts != contexts).any(1)
+    assert changed.any()
+    assert all(context.tolist() in spare.tolist() for context in filled.contexts[changed])
+    items = filled.slates.items.numpy()
+    assert np.array_equal(filled.rewards, task.environment.rewards(filled.contexts, items))
+    again, _ = slate_log_probs(
+        own.model, filled.prompts, space.columns, filled.slates.codes, filled.slates.allowed, TEMPERATURE
+    )
+    assert torch.allclose(again, filled.slates.log_probs, atol=1e-5)  # every group stands by its own prompt
+
+
+def test_a_loss_is_told_whose_token_each_is(space):
+    """Slates of 3 items of 2 codes: 0 0 1 1 2 2; and advantages whether to divide by the group's std."""
+    own, seen = learner(space), {}
+
+    class Watched:
+        @staticmethod
+        def advantages(*arguments):
+            seen["divide"] = arguments[-1]
+            return sage.advantages(*arguments)
+
+        @staticmethod
+        def loss(slates, *arguments):
+            seen["item"] = slates.item
+            return sage.loss(slates, *arguments)
+
+    own.objective = Watched
+    one_step(own)
+    assert seen["divide"] is True
+    assert seen["item"].shape == (2, 8, 3 * DEPTH)
+    assert (seen["item"] == torch.tensor([0, 0, 1, 1, 2, 2])).all()
+
+
 def test_the_reference_gets_no_gradient(space):
-    one_step = learner(space, 2)
-    one_step.step(np.array([[0, 2], [1, 4]]), seeded())
-    assert all(parameter.grad is None for parameter in one_step.reference.parameters())
+    own = learner(space, updates=2)
+    one_step(own, compare=True)
+    assert all(parameter.grad is None for parameter in own.reference.parameters())
     untouched = sharp_model(space).state_dict()
-    assert all(torch.equal(weight, untouched[name]) for name, weight in one_step.reference.state_dict().items())
+    assert all(torch.equal(weight, untouched[name]) for name, weight in own.reference.state_dict().items())
 
 
 def test_a_repeated_step_is_the_same(space):
-    first, again = (learner(space, 2) for _ in range(2))
-    contexts = np.array([[0, 2], [1, 4]])
-    assert first.step(contexts, seeded(4)) == again.step(contexts, seeded(4))
+    first, again = (learner(space, updates=2) for _ in range(2))
+    assert one_step(first, 4) == one_step(again, 4)
     before, after = (model_state("x", each.model) for each in (first, again))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_rate_is_a_share_of_the_optimizers_own(space):
+    own = learner(space, lr=0.5)
+    own.set_rate(0.25)
+    assert own.optimizer.param_groups[0]["lr"] == 0.125
+    own.set_rate(1.0)
+    assert own.optimizer.param_groups[0]["lr"] == 0.5
 
 
 class Looks:
@@ -833,7 +953,7 @@ def test_a_run_resumed_after_its_last_look_writes_its_curves_again(space, checkp
     without its curves, the run has all of it and ends with the same policy."""
 
     def start(folder: str) -> RunState:
-        own = learner(space, 1)
+        own = learner(space)
         own.optimizer = torch.optim.AdamW(own.model.parameters(), 1e-3)
         curves = (Curve(tmp_path / folder / name) for name in ("steps.csv", "heldout.csv"))
         return RunState(own, checkpoint, *curves)
@@ -843,7 +963,7 @@ def test_a_run_resumed_after_its_last_look_writes_its_curves_again(space, checkp
     assert (state.step, state.heldout.rows) == (0, [])
     state.look(watch, 0)
     for step in (1, 2, 3):
-        state.curve.add(step=step, **state.learner.step(np.array([[0, 2], [1, 4]]), seeded(step)))
+        state.curve.add(step=step, **one_step(state.learner, step))
         state.look(watch, step)
         weights.append({name: weight.clone() for name, weight in model_state("x", state.learner.model).items()})
     again = start("second")
@@ -866,7 +986,7 @@ def test_a_run_resumed_after_its_last_look_writes_its_curves_again(space, checkp
 def test_a_run_without_a_step_keeps_its_policy(space, checkpoint, tmp_path):
     """The optimizer `sft`: one look before the first step, which is never the best."""
     for _ in range(2):
-        state = RunState(learner(space, 1), checkpoint, Curve(tmp_path / "steps.csv"), Curve(tmp_path / "heldout.csv"))
+        state = RunState(learner(space), checkpoint, Curve(tmp_path / "steps.csv"), Curve(tmp_path / "heldout.csv"))
         state.resume()
         if not state.heldout.rows:
             state.look(Looks(9.0), 0)
@@ -878,25 +998,24 @@ def test_a_run_without_a_step_keeps_its_policy(space, checkpoint, tmp_path):
 
 def test_steps_raise_the_reward_that_can_be_raised(space):
     """Ten steps at lr .05 on one context with 8 slates: the sampled click reward of 400 fresh slates goes up."""
-    trained, contexts = learner(space, 2), np.array([[0, 2], [1, 4]])
+    trained = learner(space, updates=2)
 
     def expected() -> float:
-        slates = sample_slates(trained.model, trained.prompts(contexts), space.trie, 400, 3, TEMPERATURE, seeded(99))
-        return float(trained.environment.weighted(trained.environment.rewards(contexts, slates.items.numpy())).mean())
+        return float(trained.task.sample(trained.model, CONTEXT_PAIRS, 400, TEMPERATURE, seeded(99)).total.mean())
 
     start = expected()
     for step in range(10):
-        trained.step(contexts, seeded(step))
+        one_step(trained, step)
     assert expected() > start + 0.02
 
 
 def test_supervised_and_rl_share_the_policy(space, model):
     """-loss_sum of a target behind a slate token is slate_log_probs of it as a slate of one, without banned items."""
     asked = prompts(space, [np.array([3, 1])], 4, "slate", False)
-    item = torch.tensor(space.tokens[7])[None, None]
+    codes = space.trie.codes[7][None, None, None]
     node = space.trie.node[7]
-    allowed = torch.stack([space.trie.children[node[level]] >= 0 for level in range(DEPTH)])[None, None]
-    scored, _ = slate_log_probs(model, asked, item, allowed, 1.0)
+    allowed = torch.stack([space.trie.children[node[level]] >= 0 for level in range(DEPTH)])[None, None, None]
+    scored, _ = slate_log_probs(model, asked, space.columns, codes, allowed, 1.0)
     with torch.no_grad():
         loss = supervised.loss_sum(model, collate([one([3, 1], [7], 1.0)], space, "slate"), space)
     assert float(scored.detach().sum()) == pytest.approx(-float(loss), abs=1e-5)

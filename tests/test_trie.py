@@ -50,7 +50,7 @@ def test_allowed_at_every_node(seed, items, depth, size, share):
     """A token is allowed where an item that is not banned lies behind it: at every prefix, for a random banned list."""
     generator = np.random.default_rng(seed)
     tokens = catalogue(seed, items, depth, size)
-    trie, behind = Trie(tokens, size + 1), prefixes(tokens)
+    trie, behind = Trie(tokens), prefixes(tokens)
     banned = set(np.flatnonzero(generator.random(len(tokens)) < share).tolist())
     row = padded(banned, len(tokens) + 2, generator)
     for prefix, members in behind.items():
@@ -70,7 +70,7 @@ def test_no_dead_end_while_an_item_is_left(seed, items, depth, size):
     """Random walks that ban each item they end at name every item exactly once; then nothing is allowed."""
     generator = np.random.default_rng(seed)
     tokens = catalogue(seed, items, depth, size)
-    trie = Trie(tokens, size)
+    trie = Trie(tokens)
     found: list[int] = []
     for _ in range(len(tokens)):
         node, spelled, row = trie.start(1), [], padded(set(found), len(tokens), generator)
@@ -87,7 +87,7 @@ def test_no_dead_end_while_an_item_is_left(seed, items, depth, size):
 
 def test_rows_do_not_mix():
     """Two rows at different nodes with different banned lists, as one by one; items 00, 01, 10, 11."""
-    trie = Trie(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), 2)
+    trie = Trie(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
     node = torch.cat([walk(trie, (0,)), walk(trie, (1,)), walk(trie, (1,))])
     banned = torch.tensor([[0, 2], [0, 2], [3, -1]])
     assert trie.allowed(node, 1, banned).tolist() == [[False, True], [False, True], [True, False]]
@@ -96,14 +96,14 @@ def test_rows_do_not_mix():
 
 
 def test_without_banned_items():
-    trie = Trie(np.array([[0, 2], [1, 2]]), 3)
+    trie = Trie(np.array([[0, 2], [1, 2]]))
     assert trie.allowed(trie.start(1), 0, torch.empty(1, 0, dtype=torch.int64)).tolist() == [[True, True, False]]
 
 
 def test_paths_lead_to_the_items():
     """`node` [N, D + 1] is the path that `advance` takes from the root."""
     tokens = catalogue(5, 12, 3, 3)
-    trie = Trie(tokens, 3)
+    trie = Trie(tokens)
     for item, row in enumerate(tokens.tolist()):
         assert trie.node[item].tolist() == [int(walk(trie, tuple(row[:end]))) for end in range(4)]
     assert (trie.node[:, 0] == ROOT).all()
@@ -114,4 +114,4 @@ def test_twins_are_refused_by_name(first, second):
     tokens = np.array([[0, 1, 2], [1, 0, 2], [2, 2, 1], [2, 0, 0]])
     tokens[second] = tokens[first]
     with pytest.raises(InputError, match=rf"items {first} and {second} have the same id \[{tokens[first, 0]}, "):
-        Trie(tokens, 3)
+        Trie(tokens)

@@ -1,7 +1,7 @@
 """What the language-model stages ask of an action space."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -12,26 +12,36 @@ from stages.corpus.histories import Ints
 
 
 class Prompts(NamedTuple):
-    """Contexts as the model reads them, B users. Prompts are padded on the left, so that all end together."""
+    """Contexts as the model reads them, B users."""
 
-    tokens: Tensor  # [B, P]
+    tokens: Tensor  # [B, P], padded on the right, where causal attention does not see it
     mask: Tensor  # [B, P] 1 where there is a token
     banned: Tensor  # [B, X] items that must not be recommended, -1 for none
 
     def to(self, device: torch.device | str) -> "Prompts":
         return Prompts(*(tensor.to(device) for tensor in self))
 
+    def of(self, users: Ints) -> "Prompts":
+        """The prompts of some users, without the padding that only others needed."""
+        width = int(self.mask[users].sum(1).max())
+        return Prompts(self.tokens[users, :width], self.mask[users, :width], self.banned[users])
+
 
 class ActionSpace(Protocol):
     """How items are spelled. A module of this folder offers one as `Actions`."""
 
     trie: Trie
+    columns: Tensor
+    """[D, C] token of each code at each level of the trie: the only columns of the output layer that are computed."""
     vocabulary: int
     fingerprint: str
     """Hash of the spelling: a policy refuses to run on another one."""
 
     def __init__(self, folder: Path) -> None:
         """Load what the tokenizing stage wrote."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the tensors."""
 
     def history(self, items: Ints) -> Ints:
         """Token ids of a history that starts a sequence, oldest item first."""
@@ -41,15 +51,14 @@ class ActionSpace(Protocol):
         """The token that asks for a slate (sft.label: slate)."""
 
 
-def pad_left(rows: list[Ints], value: int) -> tuple[Tensor, Tensor]:
+def pad(rows: list[Ints], value: int) -> tuple[Tensor, Tensor]:
     """Stack rows of different lengths into [B, P] with a mask of the same shape."""
     width = max(1, *(len(row) for row in rows))
     tokens = np.full((len(rows), width), value, dtype=np.int64)
     mask = np.zeros((len(rows), width), dtype=np.int64)
     for index, row in enumerate(rows):
-        if len(row):
-            tokens[index, -len(row) :] = row
-            mask[index, -len(row) :] = 1
+        tokens[index, : len(row)] = row
+        mask[index, : len(row)] = 1
     return torch.from_numpy(tokens), torch.from_numpy(mask)
 
 
@@ -60,6 +69,6 @@ def prompts(space: ActionSpace, contexts: list[Ints], history_items: int, label:
     """
     end = np.array([space.slate_token] if label == "slate" else [], dtype=np.int64)
     rows = [np.concatenate([space.history(context[-history_items:]), end]) for context in contexts]
-    tokens, mask = pad_left(rows, 0)
+    tokens, mask = pad(rows, 0)
     seen = [np.unique(context) if exclude_seen else context[:0] for context in contexts]
-    return Prompts(tokens, mask, pad_left(seen, -1)[0])
+    return Prompts(tokens, mask, pad(seen, -1)[0])

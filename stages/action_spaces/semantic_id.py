@@ -5,8 +5,10 @@ Token ids: 0 padding, 1 start of a history, 2 request for a slate, then level 0'
 
 import hashlib
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+import torch
 
 from stages.action_spaces.trie import Trie
 from stages.core.errors import InputError
@@ -30,12 +32,19 @@ class Actions:
             raise InputError(f"{folder}/ids.parquet: no item; rerun tokenize")
         if codes.min() < 0:
             raise InputError(f"{folder}/ids.parquet: a code is negative; rerun tokenize")
-        size = int(codes.max()) + 1
-        self.tokens = codes + FIRST_CODE + size * np.arange(codes.shape[1])  # [N, D]
-        self.vocabulary = FIRST_CODE + size * codes.shape[1]
-        self.trie = Trie(self.tokens, self.vocabulary)
+        self.trie = Trie(codes)
+        first = FIRST_CODE + self.trie.size * np.arange(codes.shape[1])  # [D] the token of code 0
+        self.tokens = codes + first  # [N, D]
+        self.vocabulary = FIRST_CODE + self.trie.size * codes.shape[1]
+        self.columns = torch.from_numpy(first[:, None] + np.arange(self.trie.size))
         self.fingerprint = hashlib.sha256(self.tokens.tobytes()).hexdigest()[:16]
         self.slate_token = SLATE
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the tensors."""
+        self.trie.to(device)
+        self.columns = self.columns.to(device)
+        return self
 
     def history(self, items: Ints) -> Ints:
         """START, then the items' codes: [1 + D * items]."""

@@ -36,6 +36,11 @@ def metrics(dataset: str, row: str, seed: int) -> Path:
     return Path("metrics", dataset, row, f"seed-{seed}.json")
 
 
+def run_metrics(dataset: str, row: str, seed: int) -> Path:
+    """What happened during RL: bounds, signal."""
+    return Path("metrics", dataset, row, f"rl-{seed}.json")
+
+
 def stage_metrics(dataset: str, stage: str) -> Path:
     """Counts and reports of the stages before training: `prepare`, `semantic_id`."""
     return Path("metrics", dataset, f"{stage}.json")

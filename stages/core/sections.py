@@ -149,6 +149,13 @@ class Rl(Section):
     contexts: Count
     rollouts: Count
     updates_per_rollout: Count
+    """Passes over a rollout."""
+    minibatches: Count
+    """Parts of a pass, with one optimizer step each."""
+    users_per_pass: Count | None
+    """Users whose slates are in memory at once, null: a minibatch. A matter of memory and speed alone."""
+    warmup: Annotated[int, Field(ge=0)]
+    """Rollouts over which the learning rate rises to its value."""
     temperature: Annotated[float, Field(gt=0)]
     horizon: Count
     kl: NotNegative

@@ -28,6 +28,8 @@ from stages.objectives.terms import Loss, ScoredSlates, spread, summed_advantage
 High = Annotated[float, Field(ge=1)]
 Step = Annotated[float, Field(gt=0)]
 
+SEPARABLE = False  # the bounds are found on the whole batch
+
 
 class Params(Section):
     rho_0: Share

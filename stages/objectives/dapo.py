@@ -30,6 +30,8 @@ from stages.objectives.terms import (
     token_ratio,
 )
 
+SEPARABLE = False  # the mean is over the tokens of the whole batch
+
 
 class Params(Section):
     eps_low: Annotated[float, Field(gt=0, lt=1)]

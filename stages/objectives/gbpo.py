@@ -28,6 +28,7 @@ from stages.objectives.terms import (
     ScoredSlates,
     bounded_exp,
     bounded_log_denominator,
+    bounded_surrogate,
     item_log_probs,
     ratio_range,
     rejected,
@@ -65,11 +66,10 @@ def loss(slates: ScoredSlates, advantage: Tensor, params: Params) -> Loss:
     current, old = level(slates.log_probs, slates), level(slates.old_log_probs, slates)  # [B, K, T, L or 1]
     mask = slates.mask if params.level == "token" else torch.ones_like(current, dtype=torch.bool)
     advantage = advantage[..., None].expand_as(current)
-    denominator = bounded_log_denominator(current, old, advantage)
-    bounded = denominator > old
+    bounded = bounded_log_denominator(current, old, advantage) > old
     diagnostics = {
         **ratio_range(bounded_exp(current.detach() - old)[mask]),
         "bounded_rewarded": share(bounded, rewarded(advantage) & mask),
         "bounded_rejected": share(bounded, rejected(advantage) & mask),
     }
-    return Loss(-token_mean(bounded_exp(current - denominator) * advantage, mask).mean(), diagnostics)
+    return Loss(-token_mean(bounded_surrogate(current, old, advantage), mask).mean(), diagnostics)

@@ -122,6 +122,11 @@ def bounded_log_denominator(
     return torch.maximum(old_log_probs, torch.where(advantage >= 0, current - math.log1p(boost), relaxed))
 
 
+def bounded_surrogate(log_probs: Tensor, old_log_probs: Tensor, advantage: Tensor) -> Tensor:
+    """GBPO's pi / pi'_old A, elementwise on shapes that broadcast."""
+    return bounded_exp(log_probs - bounded_log_denominator(log_probs, old_log_probs, advantage)) * advantage
+
+
 def log_complement(log_probs: Tensor) -> Tensor:
     """log(1 - exp(x)) for x <= 0, by the form that is accurate on each side of log 1/2."""
     small = log_probs < -math.log(2.0)

@@ -3,7 +3,7 @@
 Every optimizer runs through here; what differs is its module's `advantages` and `loss`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -13,29 +13,42 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import ActionSpace, Prompts, prompts
 from stages.corpus.histories import Ints
-from stages.objectives.terms import ScoredSlates, k3_divergence, token_mean
+from stages.objectives.terms import (
+    Loss,
+    ScoredSlates,
+    bounded_surrogate,
+    k3_divergence,
+    spread,
+    summed_advantages,
+    token_mean,
+)
 from stages.policy.logprobs import slate_log_probs
-from stages.policy.rollout import Slates, sample_slates
-from stages.rewards.environment import LoggedFeedback
+from stages.policy.task import Experience, Task
 from stages.rewards.running_mean import RunningMean
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all optimizers share; see the section `rl` of params.yaml."""
+    """How a rollout is learnt from; see the section `rl` of params.yaml."""
 
-    label: str
-    history_items: int
-    exclude_seen: bool
-    slate_length: int  # L
-    group_size: int  # K
-    updates: int  # per rollout
-    temperature: float
-    kl: float
+    updates: int  # passes over a rollout
+    minibatches: int  # of a pass, with one optimizer step each
+    users_per_pass: int | None  # users whose slates are in memory at once; null: a minibatch
     divide_by_std: bool
+    kl: float
     max_grad_norm: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A rollout with all that the losses need of it: B users, K slates of T tokens."""
+
+    found: Experience
+    advantage: Tensor  # [B, K]
+    entropy_mean: Tensor  # [] Hbar, bits
+    old: Tensor | None  # [B, K, T] before the first step; None until the first update has said it
+    reference: Tensor | None  # [B, K, T] under the SFT policy; None where nothing asks for it
 
 
 @dataclass
@@ -47,80 +60,157 @@ class Learner:
     optimizer: torch.optim.Optimizer
     objective: ModuleType
     objective_params: Any
-    space: ActionSpace
-    environment: LoggedFeedback
+    task: Task
     recipe: Recipe
     entropy_mean: RunningMean
     accelerator: Accelerator
 
-    def prompts(self, contexts: Ints) -> Prompts:
-        """Prompts of contexts [B, 2], on the device."""
-        recipe = self.recipe
-        items = self.environment.items_before(contexts)
-        return prompts(self.space, items, recipe.history_items, recipe.label, recipe.exclude_seen).to(
-            self.accelerator.device
-        )
+    def step(self, contexts: Ints, spare: Ints, generator: torch.Generator, compare: bool) -> dict[str, float]:
+        """One rollout and its updates on contexts [B, 2]; returns the diagnostics of the last update.
 
-    def step(self, contexts: Ints, generator: torch.Generator) -> dict[str, float]:
-        """One rollout and its updates on contexts [B, 2]; returns the diagnostics of the last update."""
-        recipe, asked = self.recipe, self.prompts(contexts)
-        slates = sample_slates(
-            self.model, asked, self.space.trie, recipe.group_size, recipe.slate_length, recipe.temperature, generator
-        )
-        items = slates.items.cpu().numpy()
-        earned, entropy = self.environment.rewards(contexts, items), self.environment.entropy(items)
-        entropy_mean = self.entropy_mean.start(float(entropy.mean()))
-        rewards = self._tensor(earned)  # [B, K, M]
-        weights = self._tensor(np.array(list(self.environment.weights.values())))
-        advantage = self.objective.advantages(rewards, weights, self.objective_params, recipe.divide_by_std)  # [B, K]
-        with torch.no_grad(), self.accelerator.autocast():
-            reference, _ = slate_log_probs(self.reference, asked, slates.tokens, slates.allowed, recipe.temperature)
-        diversity = self._tensor(entropy), self._tensor(np.array(entropy_mean))
-        updates = self._updates(asked, slates, advantage, diversity, reference)
-        self.entropy_mean.update(float(entropy.mean()))
-        return {
-            **{f"reward_{name}": earned[..., m].mean() for m, name in enumerate(self.environment.weights)},
-            "reward": self.environment.weighted(earned).mean(),
-            "no_signal_share": float((np.ptp(self.environment.weighted(earned), axis=1) == 0).mean()),
-            "advantage_std": float(advantage.std()),
-            "entropy": entropy.mean(),
-            "entropy_mean": entropy_mean,
-            "invalid_share": float((items < 0).mean()),
-            "distinct_items": len(np.unique(items)),
-            **updates,
-        }
-
-    def _updates(
-        self, asked: Prompts, slates: Slates, advantage: Tensor, diversity: tuple[Tensor, Tensor], reference: Tensor
-    ) -> dict[str, float]:
-        """Descend the objective `updates` times on the same slates.
-
-        pi_old is the first update's own forward pass, so that r is exactly 1 there; the sampler's log-probabilities,
-        which come from another order of operations, are only compared with it.
+        spare [.., 2]: further contexts, for an optimizer that replaces groups without signal. compare: also say how the
+        loss's gradient lies to GBPO's, and the divergence from the SFT policy where it has no weight; both cost time.
         """
-        recipe, old, mask = self.recipe, None, torch.ones_like(slates.tokens, dtype=torch.bool)
-        item = torch.arange(mask.shape[-1], device=mask.device).div(self.space.trie.depth, rounding_mode="floor")
-        for _ in range(recipe.updates):
-            with self.accelerator.autocast():
-                log_probs, entropy = slate_log_probs(
-                    self.model, asked, slates.tokens, slates.allowed, recipe.temperature
-                )
-            old = log_probs.detach() if old is None else old
-            scored = ScoredSlates(log_probs, old, mask, item.expand_as(mask), recipe.slate_length, *diversity)
-            value, diagnostics = self.objective.loss(scored, advantage, self.objective_params)
-            divergence = token_mean(k3_divergence(log_probs, reference), mask).mean()
-            self.accelerator.backward(value + recipe.kl * divergence)
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
-            self.optimizer.step()
+        refills = getattr(self.objective_params, "refills", 0)
+        found = self.task.rollout(self.model, contexts, spare, refills, generator)
+        entropy = float(found.entropy.mean())
+        entropy_mean = self.entropy_mean.start(entropy)
+        updates = self._updates(found, entropy_mean, compare)
+        self.entropy_mean.update(entropy)
+        return {**self.task.described(found), "entropy_mean": entropy_mean, **updates}
+
+    def set_rate(self, share: float) -> None:
+        """Set the learning rate to a share of the optimizer's own."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = share * self.optimizer.defaults["lr"]
+
+    def _updates(self, found: Experience, entropy_mean: float, compare: bool) -> dict[str, float]:
+        """Descend the objective on the minibatches of a rollout, `updates` times.
+
+        pi_old comes from the updates' own forward pass, so that r is exactly 1 before the first step; the sampler's
+        log-probabilities, which come from another order of operations, are only compared with it.
+        """
+        recipe, everyone = self.recipe, np.arange(len(found.contexts))
+        minibatches = np.array_split(everyone, recipe.minibatches)
+        old = self._scores(self.model, found, minibatches) if len(minibatches) > 1 else None
+        reference = self._scores(self.reference, found, minibatches) if recipe.kl or compare else None
+        advantage = self.objective.advantages(
+            self._tensor(found.rewards), self._weights(), self.objective_params, recipe.divide_by_std
+        )
+        batch = Batch(found, advantage, self._tensor(np.array(entropy_mean)), old, reference)
+        for update in range(recipe.updates):
+            for part in minibatches:
+                last = update + 1 == recipe.updates and part is minibatches[-1]
+                diagnostics, log_probs = self._descend(batch, part, compare and last)
+                if batch.old is None:
+                    batch = replace(batch, old=log_probs)
+        diagnostics["advantage_std"] = advantage.std()
+        diagnostics["sampler_mismatch"] = (found.slates.log_probs.flatten(2) - batch.old).abs().max()
+        values = torch.stack([value.detach().float() for value in diagnostics.values()]).tolist()
+        return dict(zip(diagnostics, values, strict=True))
+
+    def _descend(self, batch: Batch, part: Ints, compare: bool) -> tuple[dict[str, Tensor], Tensor]:
+        """One optimizer step on a minibatch of users: diagnostics, and log-probabilities [part, K, T] before the step.
+
+        The users go through the model in passes, whose gradients add up. Where the loss is no mean over slates, the
+        whole minibatch is scored first, its gradient taken at the log-probabilities, and every pass repeated with it.
+        """
+        passes = self._passes(part)
+        separable = len(passes) == 1 or getattr(self.objective, "SEPARABLE", True)
+        whole = None if separable else self._gradient(batch, part, self._scores(self.model, batch.found, [part]))
+        scored, uncertainty = [], []
+        for users in passes:
+            log_probs, entropy = self._log_probs(self.model, batch.found, users)
+            scored.append(log_probs.detach())
+            uncertainty.append(entropy)
+            if whole is None:
+                gradient = self._gradient(batch, users, scored[-1]) * (len(users) / len(part))
+            else:
+                gradient = whole[users - part[0]]
+            self.accelerator.backward((log_probs * gradient).sum())
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm)
+        before = torch.cat(scored)
+        found = dict(self._loss(batch, part, before).diagnostics)
+        if batch.reference is not None:
+            found["kl"] = self._divergence(batch, part, before)
+        if compare:
+            held = [weight.grad for weight in self.model.parameters()]
+            found["gbpo_cosine"] = self._cosine_to_gbpo(batch, part, before)
+            for weight, gradient in zip(self.model.parameters(), held, strict=True):
+                weight.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {**found, "gradient_norm": norm, "token_entropy": torch.cat(uncertainty).mean()}, before
+
+    def _passes(self, part: Ints) -> list[Ints]:
+        return np.array_split(part, -(-len(part) // (self.recipe.users_per_pass or len(part))))
+
+    def _log_probs(self, model: PreTrainedModel, found: Experience, users: Ints) -> tuple[Tensor, Tensor]:
+        """Log-probability of each token [users, K, T] under a policy, and the entropy of its choice."""
+        asked, slates, task = found.prompts.of(users), found.slates, self.task
+        with self.accelerator.autocast():
+            scores = slate_log_probs(
+                model, asked, task.space.columns, slates.codes[users], slates.allowed[users], task.temperature
+            )
+        return scores[0].flatten(2), scores[1].flatten(2)
+
+    @torch.no_grad()
+    def _scores(self, model: PreTrainedModel, found: Experience, parts: list[Ints]) -> Tensor:
+        """Log-probabilities without gradient, in the passes of the updates: the same kernels give the same bits."""
+        passes = [users for part in parts for users in self._passes(part)]
+        return torch.cat([self._log_probs(model, found, users)[0] for users in passes])
+
+    def _scored(self, batch: Batch, users: Ints, log_probs: Tensor) -> ScoredSlates:
+        item = torch.arange(self.task.slate_length, device=log_probs.device)
+        return ScoredSlates(
+            log_probs=log_probs,
+            old_log_probs=log_probs.detach() if batch.old is None else batch.old[users],
+            mask=torch.ones_like(log_probs, dtype=torch.bool),
+            item=item.repeat_interleave(self.task.space.trie.depth).expand_as(log_probs),
+            length=self.task.slate_length,
+            entropy=self._tensor(batch.found.entropy[users]),
+            entropy_mean=batch.entropy_mean,
+        )
+
+    def _loss(self, batch: Batch, users: Ints, log_probs: Tensor) -> Loss:
+        scored = self._scored(batch, users, log_probs)
+        found: Loss = self.objective.loss(scored, batch.advantage[users], self.objective_params)
+        return found
+
+    def _divergence(self, batch: Batch, users: Ints, log_probs: Tensor) -> Tensor:
+        """Mean over slates of the mean over tokens of k3(pi || SFT policy)."""
+        assert batch.reference is not None
+        k3 = k3_divergence(log_probs, batch.reference[users])
+        return token_mean(k3, torch.ones_like(k3, dtype=torch.bool)).mean()
+
+    def _gradient(self, batch: Batch, users: Ints, log_probs: Tensor) -> Tensor:
+        """Gradient of the loss, the divergence included, at given log-probabilities [users, K, T]."""
+        leaf = log_probs.clone().requires_grad_()
+        value = self._loss(batch, users, leaf).value
+        if self.recipe.kl:
+            value = value + self.recipe.kl * self._divergence(batch, users, leaf)
+        return torch.autograd.grad(value, leaf)[0]
+
+    def _cosine_to_gbpo(self, batch: Batch, part: Ints, log_probs: Tensor) -> Tensor:
+        """Cosine, over all weights, of the gradients of the loss and of GBPO's (per token) on the same slates."""
+        leaf = log_probs.clone().requires_grad_()
+        scored = self._scored(batch, part, leaf)
+        rewards = self._tensor(batch.found.rewards[part])
+        advantage = spread(summed_advantages(rewards, self._weights(), self.recipe.divide_by_std), scored)
+        gbpo = -token_mean(bounded_surrogate(leaf, scored.old_log_probs, advantage), scored.mask).mean()
+        found = []
+        for value in (self._loss(batch, part, leaf).value, gbpo):
+            (gradient,) = torch.autograd.grad(value, leaf)
             self.optimizer.zero_grad()
-        found = {
-            **diagnostics,
-            "kl": divergence.detach(),
-            "token_entropy": entropy.mean(),
-            "gradient_norm": norm,
-            "sampler_mismatch": (slates.log_probs - old).abs().max(),
-        }
-        return dict(zip(found, torch.stack([value.float() for value in found.values()]).tolist(), strict=True))
+            for users in self._passes(part):
+                own, _ = self._log_probs(self.model, batch.found, users)
+                self.accelerator.backward((own * gradient[users - part[0]]).sum())
+            found.append(torch.cat([weight.grad.flatten() for weight in self.model.parameters()]))
+        return torch.nn.functional.cosine_similarity(*found, dim=0)
+
+    def _weights(self) -> Tensor:
+        """w_m of Eq. 7: [M]."""
+        return self._tensor(np.array(list(self.task.environment.weights.values())))
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.accelerator.device)

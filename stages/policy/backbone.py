@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 from stages.core.errors import InputError
 from stages.core.sections import Backbone
 from stages.core.seeding import derived_seed
+from stages.policy.sharing import ATTENTION
 
 CARD = "policy.json"
 UNLOADABLE = "not a policy that can be loaded"
@@ -49,6 +50,7 @@ def create(settings: Backbone, vocabulary: int, seed: int) -> PreTrainedModel:
             pad_token_id=0,
             bos_token_id=None,
             eos_token_id=None,
+            attn_implementation=ATTENTION,
         )
     )
 
@@ -74,7 +76,9 @@ def load(folder: Path, fingerprint: str) -> tuple[PreTrainedModel, Card]:
     if not (folder / "config.json").exists():
         raise InputError(f"{folder}: {UNLOADABLE} (no config.json); rerun the stage that made it")
     try:
-        model = Qwen3ForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model = Qwen3ForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, attn_implementation=ATTENTION
+        )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: {UNLOADABLE} ({error}); rerun the stage that made it") from error
     if card.actions != fingerprint:

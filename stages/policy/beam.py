@@ -2,40 +2,41 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import Prompts
-from stages.action_spaces.trie import Trie
-from stages.policy.constrained import log_softmax
-from stages.policy.prefix import read_on, read_prompts
+from stages.action_spaces.base import ActionSpace, Prompts
+from stages.policy.constrained import code_logits, log_softmax
+from stages.policy.sharing import Reading
 
 
 @torch.no_grad()
-def beam_items(model: PreTrainedModel, prompts: Prompts, trie: Trie, width: int, count: int) -> tuple[Tensor, Tensor]:
+def beam_items(
+    model: PreTrainedModel, prompts: Prompts, space: ActionSpace, width: int, count: int
+) -> tuple[Tensor, Tensor]:
     """The `count` best items per user [B, count], best first, and their log-probabilities [B, count].
 
     `width` prefixes are kept per level. Where fewer items are found than asked for, the rest is -1 with -inf.
     """
-    users = len(prompts.tokens)
-    prefix = read_prompts(model, prompts)
-    banned = prompts.banned
+    trie, users = space.trie, len(prompts.tokens)
+    reading = Reading(model, prompts, trie.depth)
+    hidden = reading.start()[:, None]  # [B, beams, h]
     node = trie.start(users)
-    score = prefix.logits.new_zeros(users, 1)  # [B, beams]
-    for level in range(trie.depth):
-        log_probs = log_softmax(prefix.logits, trie.allowed(node, level, banned))  # [B * beams, V]
-        total = score[..., None] + log_probs.nan_to_num(nan=-torch.inf, neginf=-torch.inf).unflatten(0, (users, -1))
+    score = hidden.new_zeros(users, 1, dtype=torch.float32)  # [B, beams]
+    for level, columns in enumerate(space.columns):
+        beams = score.shape[1]
+        allowed = trie.allowed(node, level, prompts.banned.repeat_interleave(beams, 0))
+        log_probs = log_softmax(code_logits(model, hidden.flatten(0, 1), columns), allowed)  # [B * beams, C]
+        total = score[..., None] + log_probs.nan_to_num(nan=-torch.inf, neginf=-torch.inf).unflatten(0, (users, beams))
         last = level == trie.depth - 1
-        kept = min(count if last else width, total[0].numel())
-        score, choice = total.flatten(1).topk(kept)
-        beam, token = choice // total.shape[-1], choice % total.shape[-1]
-        rows = (torch.arange(users, device=beam.device)[:, None] * total.shape[1] + beam).flatten()
+        score, choice = total.flatten(1).topk(min(count if last else width, total[0].numel()))
+        beam, code = choice // total.shape[-1], choice % total.shape[-1]  # [B, kept]
+        parent = node.view(users, beams).gather(1, beam).flatten()
         alive = score.flatten() > -torch.inf
-        node = torch.where(alive, trie.advance(node[rows], token.flatten()), trie.start(len(rows)))
+        node = torch.where(alive, trie.advance(parent, code.flatten()), trie.start(len(parent)))
         if not last:
-            banned = banned[rows]
-            prefix, _ = read_on(model, prefix.selected(rows), token.flatten()[:, None])
-    items = torch.where(alive, trie.item[node], -1).unflatten(0, (users, -1))
+            reading.select(beam)
+            hidden = reading.read(columns[code])
+    items = torch.where(alive, trie.item[node], -1).view(users, -1)
     missing = count - items.shape[1]
-    return torch.nn.functional.pad(items, (0, missing), value=-1), torch.nn.functional.pad(
-        score, (0, missing), value=-torch.inf
-    )
+    return pad(items, (0, missing), value=-1), pad(score, (0, missing), value=-torch.inf)

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import Prompts
-from stages.action_spaces.trie import Trie
+from stages.action_spaces.base import ActionSpace, Prompts
 from stages.core.seeding import derived_seed, numpy_generator
 from stages.corpus.histories import Ints
 from stages.corpus.reserve import Reserve, held_back_contexts
 from stages.policy.algorithm import Learner
 from stages.policy.logprobs import slate_log_probs
-from stages.policy.rollout import sample_slates
 
 CONTEXTS = 256  # decoded at once
 COLD_ITEMS = 64  # scored at once per context
@@ -35,7 +33,7 @@ class Watch:
     @classmethod
     def over(cls, learner: Learner, reserve: Reserve, positions: int, cold_contexts: int, seed: int) -> "Watch":
         """Take `positions` evenly spread contexts of each reserve user, and the validation contexts of some users."""
-        histories, horizon = learner.environment.histories, learner.environment.horizon
+        histories, horizon = learner.task.environment.histories, learner.task.environment.horizon
 
         def spread(users: Ints) -> Ints:
             parts = [held_back_contexts(histories, reserve, users[i : i + 1], horizon) for i in range(len(users))]
@@ -48,7 +46,7 @@ class Watch:
         return cls(
             selection=spread(reserve.selection),
             report=spread(reserve.report),
-            cold_prompts=learner.prompts(contexts),
+            cold_prompts=learner.task.prompts(contexts),
             cold=np.flatnonzero(histories.cold),
             seed=seed,
         )
@@ -64,14 +62,14 @@ class Watch:
             "selection_reward": float(selection.greedy.mean()),
             "heldout_reward": float(report.sampled.mean()),
             "heldout_greedy_reward": float(report.greedy.mean()),
-            "greedy_entropy": float(learner.environment.entropy(items).mean()),
-            "greedy_coverage": len(np.unique(items)) / len(learner.space.trie.tokens),
+            "greedy_entropy": float(learner.task.environment.entropy(items).mean()),
+            "greedy_coverage": len(np.unique(items)) / len(learner.task.space.trie.codes),
         }
 
     def cold_mass(self, learner: Learner) -> float:
         """Probability of cold items in first position, mean over the fixed contexts."""
-        trie, temperature = learner.space.trie, learner.recipe.temperature
-        return cold_mass(learner.model, self.cold_prompts, trie, self.cold, temperature)
+        task = learner.task
+        return cold_mass(learner.model, self.cold_prompts, task.space, self.cold, task.temperature)
 
 
 class HeldOut(NamedTuple):
@@ -84,40 +82,41 @@ class HeldOut(NamedTuple):
 
 def held_out_reward(learner: Learner, contexts: Ints, generator: torch.Generator) -> HeldOut:
     """Weighted reward of a sampled slate, at the training temperature, and of the greedy slate, on contexts [C, 2]."""
-    recipe, trie, environment = learner.recipe, learner.space.trie, learner.environment
+    task = learner.task
     sampled, greedy, items = [], [], []
     for start in range(0, len(contexts), CONTEXTS):
         part = contexts[start : start + CONTEXTS]
-        asked = learner.prompts(part)
-        for temperature, rewards in ((recipe.temperature, sampled), (0.0, greedy)):
-            slates = sample_slates(learner.model, asked, trie, 1, recipe.slate_length, temperature, generator)
-            found = slates.items.cpu().numpy()
-            rewards.append(environment.weighted(environment.rewards(part, found))[:, 0])
-        items.append(found[:, 0])
+        for temperature, rewards in ((task.temperature, sampled), (0.0, greedy)):
+            found = task.sample(learner.model, part, 1, temperature, generator)
+            rewards.append(found.total[:, 0])
+        items.append(found.slates.items[:, 0].cpu().numpy())
     return HeldOut(np.concatenate(sampled), np.concatenate(greedy), np.concatenate(items))
 
 
 @torch.no_grad()
-def cold_mass(model: PreTrainedModel, asked: Prompts, trie: Trie, cold: Ints, temperature: float) -> float:
+def cold_mass(model: PreTrainedModel, asked: Prompts, space: ActionSpace, cold: Ints, temperature: float) -> float:
     """Mean over contexts of the probability that the first item is a cold one (Figure 4a), at `temperature`."""
-    mass = sum(_item_mass(model, asked, trie, part, temperature) for part in _chunks(cold))
+    mass = sum(_item_mass(model, asked, space, part, temperature) for part in _chunks(cold))
     return float(mass) / len(asked.tokens)
 
 
-def _item_mass(model: PreTrainedModel, asked: Prompts, trie: Trie, items: Ints, temperature: float) -> Tensor:
+def _item_mass(model: PreTrainedModel, asked: Prompts, space: ActionSpace, items: Ints, temperature: float) -> Tensor:
     """Sum over contexts and items of the probability of each item as the first: []."""
+    trie = space.trie
     chosen = torch.as_tensor(items, device=asked.tokens.device)
     users, count = len(asked.tokens), len(items)
     banned = asked.banned.repeat_interleave(count, 0)
     allowed = torch.stack(
         [trie.allowed(trie.node[chosen, level].repeat(users), level, banned) for level in range(trie.depth)], 1
-    )  # [B * items, D, V]
-    tokens = trie.tokens[chosen].expand(users, -1, -1)  # [B, items, D]
-    open_ = allowed.gather(2, tokens.flatten(0, 1)[..., None]).all(1)[:, 0]  # not banned
-    # a banned item's own tokens may be masked and its whole row too: any mask will do, it is left out of the sum
-    allowed = allowed | ~open_[:, None, None]
-    log_probs, _ = slate_log_probs(model, asked, tokens, allowed.unflatten(0, (users, count)), temperature)
-    return (log_probs.sum(-1).exp().flatten() * open_).sum()
+    )  # [B * items, D, C]
+    codes = trie.codes[chosen].expand(users, -1, -1)  # [B, items, D]
+    open_ = allowed.gather(2, codes.flatten(0, 1)[..., None]).all(1)[:, 0]  # not banned
+    # a banned item's own codes may be masked and its whole row too: any mask will do, it is left out of the sum
+    allowed = (allowed | ~open_[:, None, None]).unflatten(0, (users, count))
+    log_probs, _ = slate_log_probs(
+        model, asked, space.columns, codes[:, :, None], allowed[:, :, None], temperature
+    )  # items as slates of one
+    return (log_probs.sum((2, 3)).exp().flatten() * open_).sum()
 
 
 def _chunks(items: Ints) -> Iterator[Ints]:

@@ -19,7 +19,7 @@ from stages.action_spaces.base import ActionSpace
 from stages.core.errors import InputError
 from stages.corpus.histories import Histories, Ints
 from stages.corpus.reserve import logged_after
-from stages.policy.constrained import log_softmax
+from stages.policy.constrained import code_logits, log_softmax
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class Batch(NamedTuple):
 
     tokens: Tensor  # [n, T]
     weights: Tensor  # [n, T - 1] loss weight of the next token
-    node: Tensor  # [n, T - 1] trie node that the next token starts from
-    loss_tokens: int  # tokens with a weight above 0
+    level: Tensor  # [n, T - 1] trie level of the next token; -1 where it is no target
+    node: Tensor  # [n, T - 1] trie node that it starts from
+    code: Tensor  # [n, T - 1] its code
 
     def to(self, device: torch.device | str) -> "Batch":
-        return Batch(self.tokens.to(device), self.weights.to(device), self.node.to(device), self.loss_tokens)
+        return Batch(*(tensor.to(device) for tensor in self))
 
 
 def history_examples(
@@ -103,7 +104,7 @@ def slate_examples(
 def collate(examples: list[Example], space: ActionSpace, label: str) -> Batch:
     """Spell the examples: START, context, the slate token where the label has one, targets."""
     trie, between = space.trie, np.array([space.slate_token] if label == "slate" else [], dtype=np.int64)
-    depth = trie.depth
+    depth, codes = trie.depth, trie.codes.cpu().numpy()
     rows = [
         np.concatenate([space.history(example.context), between, space.history(example.targets)[1:]])
         for example in examples
@@ -111,19 +112,25 @@ def collate(examples: list[Example], space: ActionSpace, label: str) -> Batch:
     width = max(map(len, rows))
     tokens = np.zeros((len(rows), width), dtype=np.int64)
     weights = np.zeros((len(rows), width - 1), dtype=np.float32)
-    node = np.zeros((len(rows), width - 1), dtype=np.int64)
+    level = np.full((len(rows), width - 1), -1, dtype=np.int64)
+    node, code = np.zeros_like(level), np.zeros_like(level)
     for index, (row, example) in enumerate(zip(rows, examples, strict=True)):
         tokens[index, : len(row)] = row
         part = slice(len(row) - 1 - depth * len(example.targets), len(row) - 1)
         weights[index, part] = np.repeat(example.weights, depth)
+        level[index, part] = np.tile(np.arange(depth), len(example.targets))
         node[index, part] = trie.paths[example.targets].ravel()
-    return Batch(*map(torch.from_numpy, (tokens, weights, node)), loss_tokens=int((weights > 0).sum()))
+        code[index, part] = codes[example.targets].ravel()
+    return Batch(*map(torch.from_numpy, (tokens, weights, level, node, code)))
 
 
 def loss_sum(model: PreTrainedModel, batch: Batch, space: ActionSpace) -> Tensor:
     """Weighted sum of the negative log-probabilities (nats) of the target tokens under the constrained policy."""
-    logits = model(input_ids=batch.tokens[:, :-1], use_cache=False).logits
-    at = batch.weights > 0
-    log_probs = log_softmax(logits[at], space.trie.children[batch.node[at]] >= 0)
-    chosen = log_probs.gather(-1, batch.tokens[:, 1:][at][:, None])[:, 0]
-    return -(chosen * batch.weights[at]).sum()
+    hidden = model.get_decoder()(input_ids=batch.tokens[:, :-1], use_cache=False).last_hidden_state
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for level, columns in enumerate(space.columns):
+        at = batch.level == level
+        log_probs = log_softmax(code_logits(model, hidden[at], columns), space.trie.children[batch.node[at]] >= 0)
+        chosen = log_probs.gather(-1, batch.code[at][:, None])[:, 0]
+        total = total - (chosen * batch.weights[at]).sum()
+    return total

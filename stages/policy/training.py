@@ -74,7 +74,7 @@ def fit(
         best = {name: tensors[name] for name in best}
         best_epoch, best_loss, first = values["best_epoch"], values["best_loss"], values["epoch"] + 1
         curve.restore(values["curve"])
-    space.trie.to(accelerator.device)
+    space.to(accelerator.device)
     for epoch in range(first, recipe.epochs):
         if epoch - best_epoch > recipe.patience:
             break

@@ -1,6 +1,7 @@
 """Contexts with what their users did next: what a policy's slates earn, and how diverse they are."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -8,6 +9,28 @@ from stages.corpus.histories import Histories
 from stages.corpus.reserve import logged_after
 from stages.measures.diversity import slate_entropy
 from stages.rewards.feedback import Floats, Ints, logged_rewards
+
+
+class Rewards(Protocol):
+    """What rewards come from. B contexts, K slates, L items, M objectives."""
+
+    histories: Histories
+    weights: dict[str, float]
+    """w_m of Eq. 7, by objective; the order of the reward's last axis."""
+    horizon: int
+    """Logged items after a context that count."""
+
+    def rewards(self, contexts: Ints, items: Ints) -> Floats:
+        """R_m of slates [B, K, L] for contexts [B, 2] of (user, position): [B, K, M]."""
+
+    def weighted(self, rewards: Floats) -> Floats:
+        """Sum of w_m R_m over the objectives, over the sum of |w_m|: [B, K]."""
+
+    def entropy(self, items: Ints) -> Floats:
+        """H(S), bits, of slates [.., L]: the measure entropy_slate, as the reports use it."""
+
+    def items_before(self, contexts: Ints) -> list[Ints]:
+        """The history of each context, oldest item first."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""What a policy is asked in RL, and what it earns: prompts of contexts, slates of the policy, rewards from the log."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from stages.action_spaces.base import ActionSpace, Prompts, prompts
+from stages.corpus.histories import Ints
+from stages.policy.rollout import Slates, sample_slates
+from stages.rewards.environment import Rewards
+from stages.rewards.feedback import Floats
+
+
+@dataclass(frozen=True)
+class Experience:
+    """K slates for each of B users, and what they earned by M objectives."""
+
+    contexts: Ints  # [B, 2]
+    prompts: Prompts
+    slates: Slates
+    rewards: Floats  # [B, K, M]
+    total: Floats  # [B, K] weighted mean of the rewards
+    entropy: Floats  # [B, K] H(S), bits
+
+    @property
+    def silent(self) -> Ints:
+        """Users whose slates all earned the same: no signal."""
+        return np.flatnonzero(np.ptp(self.total, axis=1) == 0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """An action space, an environment, and how slates are asked for; see the section `rl` of params.yaml."""
+
+    space: ActionSpace
+    environment: Rewards
+    label: str
+    """sft.label: how a prompt ends."""
+    history_items: int
+    exclude_seen: bool
+    slate_length: int  # L
+    group_size: int  # K
+    temperature: float
+    device: torch.device
+
+    def prompts(self, contexts: Ints) -> Prompts:
+        """Prompts of contexts [B, 2], on the device."""
+        items = self.environment.items_before(contexts)
+        return prompts(self.space, items, self.history_items, self.label, self.exclude_seen).to(self.device)
+
+    def sample(
+        self, model: PreTrainedModel, contexts: Ints, slates: int, temperature: float, generator: torch.Generator
+    ) -> Experience:
+        """Slates of a policy for contexts [B, 2], and what they earn."""
+        asked = self.prompts(contexts)
+        found = sample_slates(model, asked, self.space, slates, self.slate_length, temperature, generator)
+        items = found.items.cpu().numpy()
+        rewards = self.environment.rewards(contexts, items)
+        return Experience(
+            contexts, asked, found, rewards, self.environment.weighted(rewards), self.environment.entropy(items)
+        )
+
+    def rollout(
+        self, model: PreTrainedModel, contexts: Ints, spare: Ints, refills: int, generator: torch.Generator
+    ) -> Experience:
+        """K slates for each context; groups without signal make way for spare contexts, `refills` times at most."""
+        found = self.sample(model, contexts, self.group_size, self.temperature, generator)
+        for _ in range(refills):
+            silent = found.silent[: len(spare)]
+            if not len(silent):
+                break
+            fresh = self.sample(model, spare[: len(silent)], self.group_size, self.temperature, generator)
+            found, spare = self._with_groups(found, silent, fresh), spare[len(silent) :]
+        return found
+
+    def _with_groups(self, old: Experience, users: Ints, fresh: Experience) -> Experience:
+        """The groups of `fresh` in the place of `users`."""
+
+        def put(whole: Floats | Ints, part: Floats | Ints) -> Floats | Ints:
+            whole = whole.copy()
+            whole[users] = part
+            return whole
+
+        at = torch.as_tensor(users, device=self.device)
+        pairs = zip(old.slates, fresh.slates, strict=True)
+        changed = {
+            name: put(getattr(old, name), getattr(fresh, name)) for name in ("contexts", "rewards", "total", "entropy")
+        }
+        return replace(
+            old,
+            slates=Slates(*(whole.index_copy(0, at, part) for whole, part in pairs)),
+            prompts=self.prompts(changed["contexts"]),
+            **changed,
+        )
+
+    def described(self, found: Experience) -> dict[str, float]:
+        """What the slates earned and how they look."""
+        items = found.slates.items.cpu().numpy()
+        means = found.rewards.mean((0, 1))
+        return {
+            **{f"reward_{name}": mean for name, mean in zip(self.environment.weights, means, strict=True)},
+            "reward": found.total.mean(),
+            "no_signal_share": len(found.silent) / len(items),
+            "entropy": found.entropy.mean(),
+            "invalid_share": float((items < 0).mean()),
+            "distinct_items": len(np.unique(items)),
+        }
