@@ -36,7 +36,8 @@ from stages.policy.task import Task
 from stages.rewards.running_mean import RunningMean
 from stages.semantic_ids.table import id_table
 
-USERS, GROUP, ITEMS, LEVELS, CODES, UPDATES, MICRO = 64, 8, 10, 3, 256, 2, 64
+USERS = {60: 64, 512: 16}  # by tokens of the prompt: TRL needs minutes for more
+GROUP, ITEMS, LEVELS, CODES, UPDATES, MICRO = 8, 10, 3, 256, 2, 64
 CATALOGUE, TEMPERATURE = 12_000, 0.7
 MODEL = Backbone(
     hidden_size=128, layers=4, heads=4, feed_forward=384, dropout=0.0, precision="fp32", sft_lr=1e-3, rl_lr=1e-4
@@ -74,7 +75,7 @@ def learner(job: dict[str, Any]) -> Learner:
     model, reference = (backbone.create(MODEL, space.vocabulary, 1).eval() for _ in range(2))
     # START and the codes of (prompt - 1) / 3 items make a prompt of the same length as TRL's
     generator = np.random.default_rng(1)
-    prompts = [generator.choice(CATALOGUE, job["prompt_tokens"] // LEVELS) for _ in range(USERS)]
+    prompts = [generator.choice(CATALOGUE, job["prompt_tokens"] // LEVELS) for _ in range(len(job["prompts"]))]
     task = Task(
         space=space,
         environment=TwoRewards(prompts),
@@ -113,7 +114,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds per step, peak memory, and where the time of one more step goes."""
     torch.set_num_threads(job["threads"])
     own, seconds = learner(job), []
-    contexts = np.stack([np.arange(USERS), np.zeros(USERS, np.int64)], 1)
+    contexts = np.array([[user, 0] for user in range(len(job["prompts"]))])
 
     def step(seed: int) -> None:
         own.step(contexts, contexts[:0], torch.Generator().manual_seed(seed), compare=False)
@@ -160,10 +161,11 @@ def operations(prompt: int) -> float:
 
     A multiply and an add per weight and token; a training pass costs three forward passes.
     """
-    hidden, wide, slates, written = MODEL.hidden_size, MODEL.feed_forward, USERS * GROUP, ITEMS * LEVELS
+    users, hidden, wide, written = USERS[prompt], MODEL.hidden_size, MODEL.feed_forward, ITEMS * LEVELS
+    slates = users * GROUP
     weights = MODEL.layers * (4 * hidden * hidden + 3 * hidden * wide)
-    tokens = USERS * prompt + slates * (written - 1)
-    pairs = USERS * prompt * prompt / 2 + slates * written * (prompt + written / 2)
+    tokens = users * prompt + slates * (written - 1)
+    pairs = users * prompt * prompt / 2 + slates * written * (prompt + written / 2)
     forward = 2 * weights * tokens + MODEL.layers * 4 * hidden * pairs + 2 * hidden * CODES * slates * written
     return forward * (1 + 3 * UPDATES) / 1e9
 
@@ -184,7 +186,7 @@ def child(command: list[str], job: dict[str, Any], threads: int) -> dict[str, An
 def compare(trl: str, prompt: int, threads: int, rounds: int, rollouts: int, folder: Path) -> dict[str, float]:
     """Both sides in turn on one prompt length; prints what was measured."""
     vocabulary = 3 + CODES * LEVELS
-    tokens = np.random.default_rng(0).integers(3, vocabulary, (USERS, prompt)).tolist()
+    tokens = np.random.default_rng(0).integers(3, vocabulary, (USERS[prompt], prompt)).tolist()
     job = {"threads": threads, "prompt_tokens": prompt, "rollouts": rollouts, "updates": UPDATES, "group": GROUP}
     job |= {"model": str(folder), "prompts": tokens, "micro_batch": MICRO, "temperature": TEMPERATURE}
     job |= {"completion_tokens": ITEMS * LEVELS}
@@ -200,7 +202,7 @@ def compare(trl: str, prompt: int, threads: int, rounds: int, rollouts: int, fol
     rate = max(each["matmul_gflops"] for each in mine)
     floor = operations(prompt) / rate
     sampling = statistics.median(each["sampling_seconds"] for each in mine)
-    slates = USERS * GROUP
+    slates = USERS[prompt] * GROUP
     print(f"  slates per second: ours {slates / own:.1f}, TRL {slates / other:.1f}, ratio {other / own:.2f}")
     print(f"  peak memory, MB: ours {memory[0]:.0f}, TRL {memory[1]:.0f}, ratio {memory[0] / memory[1]:.2f}")
     print(
@@ -229,7 +231,7 @@ def main() -> None:
         backbone.create(MODEL, 3 + CODES * LEVELS, 1).save_pretrained(folder)
         short, long = (
             compare(chosen.trl, prompt, chosen.threads, chosen.rounds, chosen.rollouts, Path(folder))
-            for prompt in (60, 512)
+            for prompt in USERS
         )
     result = {
         "slates_per_second_ratio": short["ratio"],

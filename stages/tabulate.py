@@ -20,7 +20,7 @@ from stages.core.errors import InputError
 from stages.core.files import fresh_file, write_json
 from stages.core.sections import Evaluate
 from stages.core.seeding import numpy_generator
-from stages.core.tables import Value, report
+from stages.core.tables import RL, Value, report
 from stages.measures.bootstrap import interval
 
 Results = dict[tuple[str, str], dict[str, Value]]  # (row, decoder) -> measure -> mean over seeds and bounds
@@ -46,8 +46,13 @@ def main(dataset: str) -> None:
         summary[row] = scalars(cells, row, results)
         per_seed[row] = {seed: cell["ndcg@10"] for seed, cell in zip(axes.seeds, cells, strict=True)}
     counts = cells[0]["counts"]
+    runs = {row: [read_cell(paths.run_metrics(dataset, row, seed)) for seed in axes.seeds] for row in policies}
+    runs = {row: own for row, own in runs.items() if all(own)}  # the optimizer `sft` takes no step
+    for row, own in runs.items():
+        summary[row]["rl"] = {name: float(np.mean([run[name] for run in own])) for name in RL if name in own[0]}
     with PUBLISHED.open(newline="") as file:
-        text = report(dataset, results, per_seed, counts, list(csv.DictReader(file)), settings.evaluate.confidence)
+        published = list(csv.DictReader(file))
+    text = report(dataset, results, per_seed, counts, published, settings.evaluate.confidence, runs)
     with fresh_file(paths.report(dataset)) as scratch:
         scratch.write_text(text)
     write_json(paths.summary(dataset), summary)
@@ -55,11 +60,11 @@ def main(dataset: str) -> None:
 
 
 def read_cell(path: Path) -> dict[str, Any]:
-    """Read what `evaluate` wrote for one row and seed."""
+    """Read what `evaluate`, or `rl`, wrote for one row and seed."""
     try:
         cell: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; the axes name this cell, so run evaluate for it") from error
+        raise InputError(f"{path}: no such file; the axes name this cell, so run its stage") from error
     return cell
 
 

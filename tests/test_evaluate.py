@@ -185,7 +185,7 @@ def test_an_unknown_row_is_refused(tree):
         evaluate.main("toy", "txt-sft", 1)
 
 
-def make_cells(tree):
+def make_cells(tree, run=None):
     """Seed 1 as above; in seed 2 user 0's test list holds no target, so that its recall is 0."""
     for seed in tree.seeds:
         lines = good() if seed == 1 else replaced(1, item=4)
@@ -195,6 +195,7 @@ def make_cells(tree):
         write("text-sft", seed, slate + beam)
         for row in ("popularity", "text-sft"):
             evaluate.main("toy", row, seed)
+        paths.run_metrics("toy", "text-sft", seed).write_text(json.dumps(run or {}))
 
 
 def test_table_of_one_seed(tree):
@@ -223,6 +224,19 @@ def test_table_of_two_seeds(tree):
     assert found["spread"]["recall@10"] == [0, 0.5]
     assert "entropy_pooled@10" not in found["intervals"]  # no mean over users, so none over seeds
     assert "| popularity | 0.3155 | 0.0000 |" in paths.report("toy").read_text()
+
+
+def test_what_rl_did(tree):
+    """Means over seeds; a dash where an optimizer has no such bound; why a run compares nothing."""
+    tree.seeds = [1, 2]
+    make_cells(tree, {"at_upper_bound": 0.25, "no_signal_share": 0.75, "no_comparison": ["most groups"]})
+    tabulate.main("toy")
+    text = paths.report("toy").read_text()
+    line = "| text-sft | 0.2500 | - | - | - | - | - | - | - | 0.7500 | no comparison: most groups |"
+    assert line in text
+    make_cells(tree)
+    tabulate.main("toy")
+    assert "What RL did" not in paths.report("toy").read_text()
 
 
 def test_a_missing_cell_is_named(tree):

@@ -36,7 +36,4 @@ def test_a_run_says_why_it_compares_nothing():
     assert acted["gbpo_cosine"] == 0.9
     silent = summary([row(bounded_rewarded=1.0, no_signal_share=0.9)])
     assert silent["no_comparison"] == ["most groups carried no signal"]
-    assert summary([{"step": 0, "cold_mass": 0.1}])["no_comparison"] == [
-        "no bound ever acted",
-        "most groups carried no signal",
-    ]
+    assert summary([{"step": 0, "cold_mass": 0.1}]) == {}  # the optimizer `sft`

@@ -5,6 +5,9 @@ Nothing is set in bold: a bold best row claims a difference that the intervals o
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 Value = tuple[float, float, float]  # mean over seeds, lower and upper bound; NaN where there is none
 Results = Mapping[tuple[str, str], Mapping[str, Value]]  # (row, decoder) -> measure -> value
@@ -21,6 +24,23 @@ BEYOND = {
     "duplicate_share": "Repeated slots",
 }
 PAPER_BEYOND = {"entropy@10": "Entropy@10", "cold_recall@10": "Cold-Recall@10"}
+
+RL = {
+    "at_upper_bound": "Rewarded at upper bound",
+    "at_lower_bound": "Rejected at lower bound",
+    "bounded_rewarded": "Rewarded, lessened",
+    "bounded_rejected": "Rejected, lessened",
+    "ratio_q05": "Ratio, 5%",
+    "ratio_q95": "Ratio, 95%",
+    "gbpo_cosine": "Cosine to GBPO",
+    "kl": "Divergence from SFT",
+    "no_signal_share": "Groups without signal",
+}
+RL_NOTES = """Means over a run's steps, and over seeds. Shares are of slates where the ratio is a slate's, of tokens
+where it is a token's, at the last update of a rollout. At a bound the gradient is 0 (SAGE: the upper one is boost, the
+lower one the floor); lessened, it is smaller (GBPO). The cosine is that of the gradients of the optimizer's loss and of
+GBPO's, per token, on the same slates, at every look at the held-out reward. A run in which no bound ever acted, or in
+which most groups earned the same throughout, compares no optimizers."""
 
 NOTES = """- Lists are one per user with a target: decoder `slate` is the policy's own slate, `beam` its most likely
   next items, `list` a baseline's. Rows of policies are judged by `slate`, baselines by `list`.
@@ -44,8 +64,9 @@ def report(
     counts: Mapping[str, Sequence[int]],
     published: Sequence[Mapping[str, str]],
     confidence: float,
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> str:
-    """The whole report of a data set: results by split, test ndcg@10 by row and seed, counts of `evaluate`."""
+    """The whole report of a data set: results by split, test ndcg@10 by row and seed, counts of `evaluate`, RL runs."""
     seeds = next(iter(per_seed.values()))
     cold = f"{counts['cold_targets'][0]:,} of {counts['users'][0]:,} on the test split"
     copied = published_lines(published, dataset, list(ACCURACY))
@@ -70,6 +91,8 @@ def report(
     if len(seeds) > 1:
         lines = [[row, *(number(value) for value in values.values())] for row, values in per_seed.items()]
         sections += ["## Test N@10 by seed", markdown(["Row", *(f"seed {seed}" for seed in seeds)], lines)]
+    if runs:
+        sections += ["## What RL did", rl_table(runs), RL_NOTES]
     return "\n\n".join([*sections, "## Notes", NOTES.format(cold=cold)]) + "\n"
 
 
@@ -79,6 +102,16 @@ def results_table(results: Results, headings: Mapping[str, str], copied: Sequenc
         [row, decoder, *(number(*found[measure]) for measure in headings)] for (row, decoder), found in results.items()
     ]
     return markdown(["Row", "Decoder", *headings.values()], [*lines, *copied])
+
+
+def rl_table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """One line per row with what its runs, one per seed, say of themselves."""
+    lines = []
+    for row, seeds in runs.items():
+        means = [float(np.mean([run[name] for run in seeds])) if name in seeds[0] else math.nan for name in RL]
+        reasons = sorted({reason for run in seeds for reason in run["no_comparison"]})
+        lines.append([row, *map(number, means), f"no comparison: {', '.join(reasons)}" if reasons else "yes"])
+    return markdown(["Row", *RL.values(), "Comparison"], lines)
 
 
 def published_lines(published: Iterable[Mapping[str, str]], dataset: str, metrics: Sequence[str]) -> list[list[str]]:

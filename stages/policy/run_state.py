@@ -81,13 +81,15 @@ def summary(rows: list[dict[str, float | int | str]]) -> dict[str, object]:
     """A run in at most 9 scalars, means over its steps, and why it compares no optimizers, where it does not.
 
     `no_comparison` is a list, empty for a run that does: without bounds that act an optimizer is its advantages alone,
-    and groups without signal teach nothing.
+    and groups without signal teach nothing. A run without a step has nothing to say.
     """
     values = {name: [float(row[name]) for row in rows if row.get(name) not in (None, "")] for name in SHOWN}
     found: dict[str, object] = {name: sum(own) / len(own) for name, own in values.items() if own}
+    if "no_signal_share" not in found:
+        return {}
     reasons = []
     if not any(value > 0 for name in SHARES for value in values[name]):
         reasons.append("no bound ever acted")
-    if float(str(found.get("no_signal_share", 1.0))) > MOSTLY:
+    if sum(values["no_signal_share"]) > MOSTLY * len(values["no_signal_share"]):
         reasons.append("most groups carried no signal")
     return {**found, "no_comparison": reasons}
