@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages.baselines import transitions
 from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
@@ -31,18 +32,19 @@ from stages.policy.device import accelerator
 from stages.policy.heldout import Watch
 from stages.policy.run_state import RunState, summary
 from stages.policy.task import Task
-from stages.rewards.environment import LoggedFeedback
+from stages.rewards.click_model import ClickModel, ModelledFeedback
+from stages.rewards.environment import LoggedFeedback, Rewards
 from stages.rewards.running_mean import RunningMean
 
 
 def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     settings = params.load()
     rl, sft, row = settings.rl, settings.sft, paths.row(space, optimizer)
-    learner, card = start(settings, dataset, space, optimizer, seed)
-    histories = learner.task.environment.histories
+    learner, log, card = start(settings, dataset, space, optimizer, seed)
+    histories = log.histories
     reserve = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed)
     contexts = held_back_contexts(histories, reserve, reserve.learners, rl.horizon)
-    watch = Watch.over(learner, reserve, rl.reserve_positions, rl.cold_contexts, seed)
+    watch = Watch.over(replace(learner.task, environment=log), reserve, rl.reserve_positions, rl.cold_contexts, seed)
     coordinates = {"dataset": dataset, "space": space, "optimizer": optimizer, "seed": seed}
     state = RunState(
         learner,
@@ -77,16 +79,19 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     state.checkpoint.drop()
 
 
-def start(settings: Params, dataset: str, space: str, optimizer: str, seed: int) -> tuple[Learner, backbone.Card]:
-    """The learner at the SFT policy, and the card that goes with its models."""
+def start(
+    settings: Params, dataset: str, space: str, optimizer: str, seed: int
+) -> tuple[Learner, LoggedFeedback, backbone.Card]:
+    """The learner at the SFT policy, the rewards of the log, and the card that goes with its models."""
     rl, corpus, body, own = settings.rl, settings.corpus(dataset), settings.backbone, settings.own[optimizer]
     machine, warmup = accelerator(body.precision), paths.model(dataset, space, "warmup", seed)
     actions = params.load_module("action_spaces", space, "action_spaces").Actions(paths.actions(dataset, space))
     model, reference = (backbone.load(warmup, actions.fingerprint)[0].to(machine.device) for _ in range(2))
     card, histories = backbone.read_card(warmup), load(paths.corpus(dataset))
+    log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())
     task = Task(
         space=actions.to(machine.device),
-        environment=LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares()),
+        environment=environment(settings, log, seed),
         label=card.label,
         history_items=settings.sft.history_items,
         exclude_seen=corpus.exclude_seen,
@@ -107,7 +112,19 @@ def start(settings: Params, dataset: str, space: str, optimizer: str, seed: int)
         entropy_mean=RunningMean(rl.entropy_rate),
         accelerator=machine,
     )
-    return learner, card
+    return learner, log, card
+
+
+def environment(settings: Params, log: LoggedFeedback, seed: int) -> Rewards:
+    """The rewards that params.yaml names; a click model learns from what SFT may see."""
+    histories, sft, rewards = log.histories, settings.sft, settings.rewards
+    if rewards.source == "logged":
+        return log
+    visible = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
+    chosen = rewards.click_model
+    counts = transitions.Params(**chosen.model_dump(exclude={"smoothing"}), list_length=settings.rl.slate_length)
+    model = ClickModel.fit(replace(histories, train_length=visible), list(log.weights), counts, chosen.smoothing)
+    return ModelledFeedback(log, model, rewards.source == "both")
 
 
 def recipe(rl: Rl, own: Any) -> Recipe:

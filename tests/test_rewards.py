@@ -3,13 +3,16 @@
 Discounts 1 / log2(rank + 1): 1, .630930, .5, .430677.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from stages.baselines import transitions
 from stages.corpus.histories import Histories
 from stages.measures.diversity import slate_entropy
+from stages.rewards.click_model import ClickModel, ModelledFeedback
 from stages.rewards.environment import LoggedFeedback
 from stages.rewards.feedback import discounts, logged_rewards
 from stages.rewards.running_mean import RunningMean
@@ -147,3 +150,67 @@ def test_running_mean_updated_before_any_start():
     mean = RunningMean(0.25)
     mean.update(3.0)
     assert mean.value == 3.0
+
+
+# ------------------------------------------------------------------------------------------------ click model
+
+
+def click_model(smoothing: float = 0.5) -> ClickModel:
+    """User 0 took 0 1 2, user 1 took 0 1 and then, held back, 3. With window 1: 0 -> 1 twice, 1 -> 2 once.
+
+    Item 1 was liked by user 0 only. Popularity of 0, 1, 2, 3: .4, .4, .2, 0.
+    """
+    visible = Histories(
+        item=np.array([0, 1, 2, 0, 1, 3]),
+        offsets=np.array([0, 3, 6]),
+        train_length=np.array([3, 2]),
+        valid=np.array([-1, -1]),
+        test=np.array([-1, -1]),
+        feedback={"click": np.ones(6, dtype=np.int8), "like": np.array([0, 1, 0, 0, 0, 1], dtype=np.int8)},
+        items=SimpleNamespace(num_rows=4),
+        users=None,
+    )
+    counts = transitions.Params(window=1, last_items=2, decay=0.5, list_length=2)
+    return ClickModel.fit(visible, ["click", "like"], counts, smoothing)
+
+
+def test_click_probabilities_by_hand():
+    """After 0, 1: votes 1 for 2 (from 1), .5 x 2 = 1 for 1 (from 0): half each, and popularity.
+
+    A click is certain. Likes + 1 over interactions + 1: 1/3, 2/3, 1/2, and 1 for the item that nobody took.
+    """
+    click, like = click_model().probabilities([np.array([0, 1])])[0]
+    assert click == pytest.approx([0.2, 0.45, 0.35, 0.0])
+    assert like == pytest.approx([0.2 / 3, 0.3, 0.175, 0.0])
+    assert click.sum() == pytest.approx(1)
+
+
+def test_after_an_item_that_nothing_followed_popularity_decides():
+    click, _ = click_model(0.1).probabilities([np.array([2])])[0]
+    assert click == pytest.approx([0.4, 0.4, 0.2, 0.0])
+
+
+def test_modelled_rewards_by_hand():
+    """Clicks .45 at rank 1, .35 at rank 2: the best slate: 1. Reversed: (.35 + .45 d) / (.45 + .35 d), d = .630930."""
+    found = click_model().rewards([np.array([0, 1])], np.array([[[1, 2], [2, 1], [3, -1]]]))
+    assert found.shape == (1, 3, 2)
+    best = 0.45 + 0.35 * 0.630930
+    assert found[0, :, 0] == pytest.approx([1, (0.35 + 0.45 * 0.630930) / best, 0], abs=1e-6)
+    assert found[0, 0, 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_modelled_objectives_stand_behind_the_logs(both):
+    """Weights and rewards in the same order; the log's rewards as they are without a model."""
+    log = environment({"click": 1.0, "dislike": -0.5})
+    own = ModelledFeedback(log, replace(click_model(), popularity=np.full(4, 0.25)), both)
+    names = ["click_model", "dislike_model"]
+    assert list(own.weights) == (["click", "dislike", *names] if both else names)
+    contexts, items = np.array([[0, 1]]), np.array([[[1, 2], [3, 2]]])
+    found = own.rewards(contexts, items)
+    assert found.shape == (1, 2, len(own.weights))
+    assert found[..., -2:] == pytest.approx(own.model.rewards(log.items_before(contexts), items))
+    if both:
+        assert found[..., :2] == pytest.approx(log.rewards(contexts, items))
+    weights = np.array(list(own.weights.values()))
+    assert own.weighted(found) == pytest.approx(found @ weights / np.abs(weights).sum())

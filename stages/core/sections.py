@@ -141,6 +141,20 @@ class Sft(Section):
     fill: Fill
 
 
+class ClickModel(Fill):
+    """The model behind dense rewards; see stages/rewards/click_model.py."""
+
+    smoothing: Annotated[float, Field(gt=0, le=1)]
+    """Share of popularity in a probability: above 0, or most items would have none."""
+
+
+class Rewards(Section):
+    """Where the rewards of RL come from; the held-out reward is always the log's."""
+
+    source: Literal["logged", "model", "both"]
+    click_model: ClickModel
+
+
 class Rl(Section):
     """Algorithm 1: what all optimizers share."""
 
@@ -218,6 +232,7 @@ class Params(Section):
     backbones: dict[Name, Backbone]
     sft: Sft
     rl: Rl
+    rewards: Rewards
     recommend: Recommend
     evaluate: Evaluate
     own: dict[str, Any]

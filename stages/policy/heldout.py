@@ -12,9 +12,11 @@ from transformers import PreTrainedModel
 from stages.action_spaces.base import ActionSpace, Prompts
 from stages.core.seeding import derived_seed, numpy_generator
 from stages.corpus.histories import Ints
-from stages.corpus.reserve import Reserve, held_back_contexts
+from stages.corpus.reserve import Reserve, held_back_contexts, logged_after
 from stages.policy.algorithm import Learner
 from stages.policy.logprobs import slate_log_probs
+from stages.policy.task import Task
+from stages.rewards.feedback import logged_rewards
 
 CONTEXTS = 256  # decoded at once
 COLD_ITEMS = 64  # scored at once per context
@@ -22,8 +24,12 @@ COLD_ITEMS = 64  # scored at once per context
 
 @dataclass(frozen=True)
 class Watch:
-    """Fixed contexts of the reserve's two halves, and fixed validation contexts for the probability of cold items."""
+    """Fixed contexts of the reserve's two halves, and fixed validation contexts for the probability of cold items.
 
+    The task's rewards are the log's, whatever RL learns from.
+    """
+
+    task: Task
     selection: Ints  # [C, 2] (user, position): choose the checkpoint
     report: Ints  # [C', 2]: give the held-out reward
     cold_prompts: Prompts
@@ -31,9 +37,9 @@ class Watch:
     seed: int
 
     @classmethod
-    def over(cls, learner: Learner, reserve: Reserve, positions: int, cold_contexts: int, seed: int) -> "Watch":
+    def over(cls, task: Task, reserve: Reserve, positions: int, cold_contexts: int, seed: int) -> "Watch":
         """Take `positions` evenly spread contexts of each reserve user, and the validation contexts of some users."""
-        histories, horizon = learner.task.environment.histories, learner.task.environment.horizon
+        histories, horizon = task.environment.histories, task.environment.horizon
 
         def spread(users: Ints) -> Ints:
             parts = [held_back_contexts(histories, reserve, users[i : i + 1], horizon) for i in range(len(users))]
@@ -44,9 +50,10 @@ class Watch:
         users = np.sort(numpy_generator(seed, "cold").choice(users, min(cold_contexts, len(users)), False))
         contexts = np.stack([users, histories.train_length[users]], 1)
         return cls(
+            task=task,
             selection=spread(reserve.selection),
             report=spread(reserve.report),
-            cold_prompts=learner.task.prompts(contexts),
+            cold_prompts=task.prompts(contexts),
             cold=np.flatnonzero(histories.cold),
             seed=seed,
         )
@@ -56,41 +63,46 @@ class Watch:
         device = learner.accelerator.device
         # the same noise at every look, so that two looks differ by their policies alone
         generator = torch.Generator(device).manual_seed(derived_seed(self.seed, "reserve"))
-        selection, report = (held_out_reward(learner, part, generator) for part in (self.selection, self.report))
+        selection, report = (
+            held_out_reward(learner.model, self.task, part, generator) for part in (self.selection, self.report)
+        )
         items = np.concatenate([selection.items, report.items])
         return {
             "selection_reward": float(selection.greedy.mean()),
             "heldout_reward": float(report.sampled.mean()),
             "heldout_greedy_reward": float(report.greedy.mean()),
-            "greedy_entropy": float(learner.task.environment.entropy(items).mean()),
-            "greedy_coverage": len(np.unique(items)) / len(learner.task.space.trie.codes),
+            "heldout_greedy_ndcg": float(report.ndcg.mean()),
+            "greedy_entropy": float(self.task.environment.entropy(items).mean()),
+            "greedy_coverage": len(np.unique(items)) / len(self.task.space.trie.codes),
         }
 
     def cold_mass(self, learner: Learner) -> float:
         """Probability of cold items in first position, mean over the fixed contexts."""
-        task = learner.task
-        return cold_mass(learner.model, self.cold_prompts, task.space, self.cold, task.temperature)
+        return cold_mass(learner.model, self.cold_prompts, self.task.space, self.cold, self.task.temperature)
 
 
 class HeldOut(NamedTuple):
-    """Per context: the reward of one sampled slate and of the greedy slate, and the greedy slate's items."""
+    """Per context: the reward of one sampled slate and of the greedy slate, the greedy slate's items and its NDCG."""
 
     sampled: np.ndarray  # [C]
     greedy: np.ndarray  # [C]
     items: Ints  # [C, L]
+    ndcg: np.ndarray  # [C] the next item is the one target
 
 
-def held_out_reward(learner: Learner, contexts: Ints, generator: torch.Generator) -> HeldOut:
+def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, generator: torch.Generator) -> HeldOut:
     """Weighted reward of a sampled slate, at the training temperature, and of the greedy slate, on contexts [C, 2]."""
-    task = learner.task
     sampled, greedy, items = [], [], []
     for start in range(0, len(contexts), CONTEXTS):
         part = contexts[start : start + CONTEXTS]
         for temperature, rewards in ((task.temperature, sampled), (0.0, greedy)):
-            found = task.sample(learner.model, part, 1, temperature, generator)
+            found = task.sample(model, part, 1, temperature, generator)
             rewards.append(found.total[:, 0])
         items.append(found.slates.items[:, 0].cpu().numpy())
-    return HeldOut(np.concatenate(sampled), np.concatenate(greedy), np.concatenate(items))
+    shown = np.concatenate(items)
+    following, _ = logged_after(task.environment.histories, contexts, 1)
+    ndcg = logged_rewards(shown[:, None], following, {"next": np.ones_like(following)})[:, 0, 0]
+    return HeldOut(np.concatenate(sampled), np.concatenate(greedy), shown, ndcg)
 
 
 @torch.no_grad()

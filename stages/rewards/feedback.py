@@ -37,6 +37,12 @@ def logged_rewards(items: Ints, logged: Ints, feedback: dict[str, Ints]) -> Floa
     return np.stack(rewards, -1)
 
 
+def weighted_mean(rewards: Floats, weights: dict[str, float]) -> Floats:
+    """Sum of w_m R_m over the objectives, over the sum of |w_m|: [.., M] -> [..]."""
+    values = np.array(list(weights.values()))
+    return np.asarray(rewards @ values / np.abs(values).sum())
+
+
 def _first_occurrence(logged: Ints) -> npt.NDArray[np.bool_]:
     """Whether each logged item [B, H] is the first of its kind in its row."""
     same = logged[:, :, None] == logged[:, None, :]
