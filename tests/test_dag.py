@@ -53,6 +53,7 @@ WRITES: dict[str, Callable[..., set[Path]]] = {
     "recommend": lambda dataset, space, optimizer, seed: {paths.slates(dataset, paths.row(space, optimizer), seed)},
     "baseline": lambda dataset, baseline, seed: {paths.slates(dataset, baseline, seed)},
     "evaluate": lambda dataset, row, seed: {paths.metrics(dataset, row, seed), paths.per_user(dataset, row, seed)},
+    "figure_3": lambda: {paths.figure_3()},
     "tabulate": lambda dataset: {paths.summary(dataset), paths.report(dataset)},
 }
 

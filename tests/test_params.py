@@ -228,5 +228,5 @@ for verb in {verbs}:
 def test_help_of_every_stage(python):
     done = python("-c", SHOW_HELP.format(verbs=VERBS), "stage")
     assert done.returncode == 0, done.stderr
-    usages = re.findall(r"usage: python -m stages\.(\w+) \[-h\] --", done.stdout)
+    usages = re.findall(r"usage: python -m stages\.(\w+) \[-h\]", done.stdout)
     assert usages == VERBS

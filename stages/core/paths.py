@@ -55,6 +55,11 @@ def heldout_curve(dataset: str, row: str, seed: int) -> Path:
     return Path("metrics", "curves", dataset, row, f"heldout-{seed}.csv")
 
 
+def figure_3() -> Path:
+    """The paper's Figure 3, of no data set."""
+    return Path("metrics", "curves", "figure_3.csv")
+
+
 def summary(dataset: str) -> Path:
     return Path("metrics", f"{dataset}.json")
 

@@ -182,6 +182,23 @@ class Rl(Section):
     cold_contexts: Count
 
 
+class Figure3(Section):
+    """The paper's Figure 3: gradient coefficients against the ratio."""
+
+    eps_boost: NotNegative
+    beta: Share
+    pi_old: Annotated[float, Field(gt=0, lt=1)]
+    """Probability that the slate's one token was sampled with."""
+    ratio_max: Annotated[float, Field(gt=1)]
+    points: Count
+
+    @model_validator(mode="after")
+    def _probabilities(self) -> Self:
+        if self.ratio_max * self.pi_old > 1:
+            raise ValueError(f"ratio_max {self.ratio_max} times pi_old {self.pi_old} is more than 1, no probability")
+        return self
+
+
 class Recommend(Section):
     """Decoding."""
 
@@ -235,6 +252,7 @@ class Params(Section):
     rewards: Rewards
     recommend: Recommend
     evaluate: Evaluate
+    figure_3: Figure3
     own: dict[str, Any]
     """Sections of optimizers and baselines, by name."""
 
