@@ -60,6 +60,11 @@ def figure_3() -> Path:
     return Path("metrics", "curves", "figure_3.csv")
 
 
+def dense_reward() -> Path:
+    """What benchmarks/dense_reward.py measured."""
+    return Path("metrics", "curves", "dense_reward.csv")
+
+
 def summary(dataset: str) -> Path:
     return Path("metrics", f"{dataset}.json")
 
