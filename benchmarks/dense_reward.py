@@ -61,7 +61,7 @@ def train(learner: Learner, contexts: np.ndarray, held_out: np.ndarray, steps: i
     def expected() -> float:
         generator = torch.Generator().manual_seed(derived_seed(seed, "held out"))
         task = learner.task
-        return float(task.sample(learner.model, held_out, 4, task.temperature, generator).total.mean())
+        return float(task.sample(learner.model, held_out, [task.temperature] * 4, generator).total.mean())
 
     yield expected()
     for step in range(steps):

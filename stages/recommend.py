@@ -37,7 +37,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
             part = users[start : start + decoding.batch_size]
             contexts = [histories.context(user, split) for user in part]
             asked = prompts(actions, contexts, settings.sft.history_items, card.label, exclude_seen).to(device)
-            slates = sample_slates(model, asked, actions, 1, settings.rl.slate_length, 0.0, None)
+            slates = sample_slates(model, asked, actions, [0.0], settings.rl.slate_length, None)
             found, score = beam_items(model, asked, actions, decoding.beam_width, decoding.list_length)
             written = {"slate": (slates.items[:, 0], slates.item_log_probs[:, 0]), "beam": (found, score)}
             tables += [

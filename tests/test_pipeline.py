@@ -6,10 +6,12 @@ The tests build on one another, in the order in which a newcomer meets them.
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -41,15 +43,22 @@ SAGE_CELLS = {
 }
 
 
-def run(repository: Path, *command: str) -> str:
-    """Run a command in a repository with this interpreter's environment; its output, or a failure that shows it."""
-    environment = {
+KILLS = int(os.environ.get("SAGE_TEST_KILLS", "2"))  # moments at which sft and rl are killed
+
+
+def environment(repository: Path) -> dict[str, str]:
+    """This interpreter's environment, with checkpoints beside the repository."""
+    return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "SAGE_CHECKPOINTS": str(repository.parent / "checkpoints"),
         **{f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
     }
-    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+
+
+def run(repository: Path, *command: str) -> str:
+    """Run a command in a repository; its output, or a failure that shows it."""
+    done = subprocess.run(command, cwd=repository, env=environment(repository), capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout + done.stderr
 
@@ -109,7 +118,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_params(repository, base / "slice-source")
     run(repository, "git", "init", "-q")
     output = run(repository, "dvc", "repro")
-    assert len(stages_run(output)) == 22
+    assert len(stages_run(output)) == 23
     run(repository, "git", "add", "-A")
     run(repository, "git", "commit", "-qm", "first run")
     return repository
@@ -182,3 +191,46 @@ def test_two_seeds_of_two_optimizers(repository: Path) -> None:
     summary = json.loads((repository / "metrics/slice.json").read_text())
     assert "semantic_id-gbpo" not in summary
     assert "semantic_id-sage" in summary
+
+
+@pytest.mark.parametrize(
+    ("stage", "outs"),
+    [
+        (["sft"], ["models/slice/semantic_id/warmup", "metrics/curves/slice/semantic_id-warmup"]),
+        (["rl", "--optimizer", "sage"], ["models/slice/semantic_id/sage", "metrics/curves/slice/semantic_id-sage"]),
+    ],
+)
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(repository, tmp_path, stage, outs) -> None:
+    """kill -9 at random moments of a longer run, then the same command again: what an undisturbed run gives."""
+    copy = shutil.copytree(repository, tmp_path / "copy", ignore=shutil.ignore_patterns(".dvc", ".git"))
+    values = yaml.safe_load((copy / "params.yaml").read_text())
+    values["sft"] |= {"epochs": 8, "patience": 8}
+    values["rl"] |= {"rollouts": 8, "evaluate_every": 2, "contexts": 8}
+    (copy / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    coordinates = ["--dataset", "slice", "--space", "semantic_id", "--seed", "1"]
+    command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], *coordinates]
+
+    def outcome() -> dict[str, bytes]:
+        files = [path for out in outs for path in sorted((copy / out).rglob("*")) if path.is_file()]
+        return {str(path.relative_to(copy)): path.read_bytes() for path in files}
+
+    started = time.monotonic()
+    run(copy, *command)
+    duration, undisturbed = time.monotonic() - started, outcome()
+    assert len(undisturbed) >= 3
+    killed = 0
+    moments = random.Random(0)
+    for _ in range(KILLS):
+        for out in outs:
+            shutil.rmtree(copy / out)  # as DVC does before a stage
+        process = subprocess.Popen(command, cwd=copy, env=environment(copy), stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=moments.uniform(0.4, 1.0) * duration)  # a part of the first half is imports
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+        run(copy, *command)
+        assert outcome() == undisturbed
+    assert killed
+    assert not any((copy.parent / "checkpoints").iterdir())

@@ -141,7 +141,7 @@ def test_constrained_softmax_by_hand():
 
 def test_slates_are_distinct_catalogue_items_and_never_banned(space, model, asked):
     """L = 10 of the 10 items that user 1 has left: the hardest case."""
-    found = sample_slates(model, asked, space, 20, 10, 1.0, seeded())
+    found = sample_slates(model, asked, space, [1.0] * 20, 10, seeded())
     assert found.items.shape == (4, 20, 10)
     for user, slates in enumerate(found.items.tolist()):
         banned = set(asked.banned[user].tolist())
@@ -155,11 +155,11 @@ def test_slates_are_distinct_catalogue_items_and_never_banned(space, model, aske
 
 def test_too_few_items_left(space, model, asked):
     with pytest.raises(InputError, match=r"fewer than 11 items left .*shorten rl\.slate_length"):
-        sample_slates(model, asked, space, 1, 11, 1.0, seeded())
+        sample_slates(model, asked, space, [1.0] * 1, 11, seeded())
 
 
 def test_the_generator_decides(space, model, asked):
-    first, again, other = (sample_slates(model, asked, space, 4, 5, 1.0, seeded(s)).items for s in (1, 1, 2))
+    first, again, other = (sample_slates(model, asked, space, [1.0] * 4, 5, seeded(s)).items for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -187,7 +187,7 @@ def test_first_item_frequencies_match_its_probabilities(space, model):
     """3,000 draws; chi-square over the items with 5 or more expected: below its mean + 4 standard deviations."""
     context = [np.array([3, 1])]
     asked = prompts(space, context, 4, "slate", True)
-    found = sample_slates(model, asked, space, 3000, 1, TEMPERATURE, seeded(3)).items.flatten()
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 3000, 1, seeded(3)).items.flatten()
     expected = 3000 * enumerate_items(space, model, context[0], {1, 3}, TEMPERATURE).exp()
     assert float(expected.sum()) == pytest.approx(3000, rel=1e-5)
     observed = torch.bincount(found, minlength=ITEMS)
@@ -202,7 +202,7 @@ def test_first_item_frequencies_match_its_probabilities(space, model):
 
 def test_greedy_takes_the_likeliest_token(space, model, asked):
     """Temperature 0: each token is the argmax over what is allowed, and K slates are the same."""
-    found = sample_slates(model, asked, space, 2, 5, 0.0, None)
+    found = sample_slates(model, asked, space, [0.0] * 2, 5, None)
     assert torch.equal(found.items[:, 0], found.items[:, 1])
     for user, context in enumerate(CONTEXTS):
         left = [item for item in range(ITEMS) if item not in set(context.tolist())]
@@ -215,11 +215,23 @@ def test_greedy_takes_the_likeliest_token(space, model, asked):
         assert int(found.items[user, 0, 0]) == max(behind, key=lambda item: float(second[space.tokens[item][1]]))
 
 
+def test_a_temperature_per_slate(space, model, asked):
+    """Greedy beside sampled: as each alone, whatever the other does, with log-probabilities of its own temperature."""
+    both = sample_slates(model, asked, space, [1.0, 0.0, 0.5], 5, seeded(1))
+    greedy = sample_slates(model, asked, space, [0.0], 5, None)
+    assert torch.equal(both.items[:, 1], greedy.items[:, 0])
+    assert torch.allclose(both.log_probs[:, 1], greedy.log_probs[:, 0], atol=1e-6)
+    for slate, temperature in ((0, 1.0), (2, 0.5)):
+        own = slice(slate, slate + 1)
+        scored, _ = slate_log_probs(model, asked, space.columns, both.codes[:, own], both.allowed[:, own], temperature)
+        assert torch.allclose(scored, both.log_probs[:, own], atol=1e-5)
+
+
 # --------------------------------------------------------------------------------------------------- scoring
 
 
 def test_the_sampler_scores_as_the_scorer_does(space, model, asked):
-    found = sample_slates(model, asked, space, 3, 6, TEMPERATURE, seeded())
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 3, 6, seeded())
     scored, choice = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
     assert torch.allclose(scored, found.log_probs, atol=1e-5)
     assert scored.min() < -0.5
@@ -235,7 +247,7 @@ def test_the_sampler_scores_as_the_scorer_does(space, model, asked):
 def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, asked):
     """Prompt and slate in one sequence without padding or cache, each slate alone."""
     model = copy.deepcopy(model).double().float()
-    found = sample_slates(model, asked, space, 2, 4, TEMPERATURE, seeded())
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 2, 4, seeded())
     weight = torch.randn(found.codes.shape, generator=seeded(1))
     scored, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
     (scored * weight).sum().backward()
@@ -262,7 +274,7 @@ def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, as
 
 def test_the_order_of_the_batch_does_not_matter(space, model, asked):
     """The longest prompt alone, without padding of others, scores as in the batch."""
-    found = sample_slates(model, asked, space, 2, 4, TEMPERATURE, seeded())
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 2, 4, seeded())
     whole, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
     for user in range(4):
         own = slice(user, user + 1)
@@ -274,7 +286,7 @@ def test_the_order_of_the_batch_does_not_matter(space, model, asked):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_ratio_is_exactly_one_at_the_first_update(space, model, asked, precision):
-    found = sample_slates(model, asked, space, 3, 5, TEMPERATURE, seeded())
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 3, 5, seeded())
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         log_probs, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
         second, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
@@ -516,7 +528,7 @@ def test_a_policy_folder_round_trip(space, model, asked, tmp_path):
     before, after = model_state("x", model), model_state("x", loaded)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    greedy = [sample_slates(each, asked, space, 1, 5, 0.0, None).items for each in (model, loaded)]
+    greedy = [sample_slates(each, asked, space, [0.0] * 1, 5, None).items for each in (model, loaded)]
     assert torch.equal(*greedy)
 
 
@@ -1001,7 +1013,7 @@ def test_steps_raise_the_reward_that_can_be_raised(space):
     trained = learner(space, updates=2)
 
     def expected() -> float:
-        return float(trained.task.sample(trained.model, CONTEXT_PAIRS, 400, TEMPERATURE, seeded(99)).total.mean())
+        return float(trained.task.sample(trained.model, CONTEXT_PAIRS, [TEMPERATURE] * 400, seeded(99)).total.mean())
 
     start = expected()
     for step in range(10):

@@ -14,7 +14,7 @@ def code_logits(model: PreTrainedModel, hidden: Tensor, columns: Tensor) -> Tens
     return linear(hidden, model.get_output_embeddings().weight[columns]).float()
 
 
-def log_softmax(logits: Tensor, allowed: Tensor, temperature: float = 1.0) -> Tensor:
+def log_softmax(logits: Tensor, allowed: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """Log-probabilities [.., C] of logits [.., C] over the codes of the mask [.., C]; -inf outside it."""
     return torch.log_softmax((logits / temperature).masked_fill(~allowed, -torch.inf), -1)
 

@@ -92,17 +92,16 @@ class HeldOut(NamedTuple):
 
 def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, generator: torch.Generator) -> HeldOut:
     """Weighted reward of a sampled slate, at the training temperature, and of the greedy slate, on contexts [C, 2]."""
-    sampled, greedy, items = [], [], []
+    rewards, items = [], []
     for start in range(0, len(contexts), CONTEXTS):
-        part = contexts[start : start + CONTEXTS]
-        for temperature, rewards in ((task.temperature, sampled), (0.0, greedy)):
-            found = task.sample(model, part, 1, temperature, generator)
-            rewards.append(found.total[:, 0])
-        items.append(found.slates.items[:, 0].cpu().numpy())
+        found = task.sample(model, contexts[start : start + CONTEXTS], [task.temperature, 0.0], generator)
+        rewards.append(found.total)
+        items.append(found.slates.items[:, 1].cpu().numpy())
+    sampled, greedy = np.concatenate(rewards).T
     shown = np.concatenate(items)
     following, _ = logged_after(task.environment.histories, contexts, 1)
     ndcg = logged_rewards(shown[:, None], following, {"next": np.ones_like(following)})[:, 0, 0]
-    return HeldOut(np.concatenate(sampled), np.concatenate(greedy), shown, ndcg)
+    return HeldOut(sampled, greedy, shown, ndcg)
 
 
 @torch.no_grad()

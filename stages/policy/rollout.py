@@ -3,6 +3,7 @@
 All rows take each step together; masks, draws and look-ups are tensor operations on the device.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,17 +35,18 @@ def sample_slates(
     model: PreTrainedModel,
     prompts: Prompts,
     space: ActionSpace,
-    slates: int,
+    temperatures: Sequence[float],
     length: int,
-    temperature: float,
     generator: torch.Generator | None,
 ) -> Slates:
-    """Sample `slates` slates of `length` distinct items per user; temperature 0 takes the likeliest code each time.
+    """Sample one slate of `length` distinct items per user and temperature; 0 takes the likeliest code each time.
 
     The log-probabilities are those of the constrained policy at that temperature (at 1 for temperature 0). Raises
     InputError where a user has fewer than `length` items left.
     """
-    trie, users = space.trie, len(prompts.tokens)
+    trie, users, slates = space.trie, len(prompts.tokens), len(temperatures)
+    given = torch.tensor(temperatures, device=prompts.tokens.device).repeat(users)[:, None]  # [R, 1]
+    scale = given.where(given > 0, 1.0)
     if int((prompts.banned >= 0).sum(1).max()) + length > len(trie.codes):
         raise InputError(f"a user has fewer than {length} items left that may be recommended; shorten rl.slate_length")
     banned = torch.nn.functional.pad(prompts.banned.repeat_interleave(slates, 0), (0, length), value=-1)
@@ -54,11 +56,11 @@ def sample_slates(
     for place in range(length):
         node = trie.start(users * slates)
         for level, columns in enumerate(space.columns):
-            if codes:
+            if codes:  # the code before the first level's is the last level's
                 hidden = reading.read(space.columns[level - 1, codes[-1]].view(users, slates))
             masks.append(trie.allowed(node, level, banned))
-            log_prob = log_softmax(code_logits(model, hidden.flatten(0, 1), columns), masks[-1], temperature or 1.0)
-            codes.append(_draw(log_prob, temperature, generator))
+            log_prob = log_softmax(code_logits(model, hidden.flatten(0, 1), columns), masks[-1], scale)
+            codes.append(_draw(log_prob, given > 0, generator))
             log_probs.append(log_prob.gather(1, codes[-1][:, None])[:, 0])
             node = trie.advance(node, codes[-1])
         items.append(trie.item[node])
@@ -69,9 +71,9 @@ def sample_slates(
     return Slates(torch.stack(items, 1).view(shape[:3]), codes, masks, log_probs)
 
 
-def _draw(log_probs: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    """One code per row [R] of log_probs [R, C]: the largest, after Gumbel noise where the temperature is above 0."""
-    if temperature == 0:
+def _draw(log_probs: Tensor, drawn: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One code per row [R] of log_probs [R, C]: the largest, after Gumbel noise in the rows where `drawn` [R, 1]."""
+    if generator is None:
         return log_probs.argmax(-1)
     uniform = torch.rand(log_probs.shape, generator=generator, device=log_probs.device)
-    return (log_probs - (-uniform.clamp_min(1e-20).log()).log()).argmax(-1)
+    return (log_probs - drawn * (-uniform.clamp_min(1e-20).log()).log()).argmax(-1)

@@ -1,5 +1,6 @@
 """What a policy is asked in RL, and what it earns: prompts of contexts, slates of the policy, rewards from the log."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,11 +52,11 @@ class Task:
         return prompts(self.space, items, self.history_items, self.label, self.exclude_seen).to(self.device)
 
     def sample(
-        self, model: PreTrainedModel, contexts: Ints, slates: int, temperature: float, generator: torch.Generator
+        self, model: PreTrainedModel, contexts: Ints, temperatures: Sequence[float], generator: torch.Generator
     ) -> Experience:
-        """Slates of a policy for contexts [B, 2], and what they earn."""
+        """Slates of a policy for contexts [B, 2], one per temperature, and what they earn."""
         asked = self.prompts(contexts)
-        found = sample_slates(model, asked, self.space, slates, self.slate_length, temperature, generator)
+        found = sample_slates(model, asked, self.space, temperatures, self.slate_length, generator)
         items = found.items.cpu().numpy()
         rewards = self.environment.rewards(contexts, items)
         return Experience(
@@ -66,12 +67,13 @@ class Task:
         self, model: PreTrainedModel, contexts: Ints, spare: Ints, refills: int, generator: torch.Generator
     ) -> Experience:
         """K slates for each context; groups without signal make way for spare contexts, `refills` times at most."""
-        found = self.sample(model, contexts, self.group_size, self.temperature, generator)
+        temperatures = [self.temperature] * self.group_size
+        found = self.sample(model, contexts, temperatures, generator)
         for _ in range(refills):
             silent = found.silent[: len(spare)]
             if not len(silent):
                 break
-            fresh = self.sample(model, spare[: len(silent)], self.group_size, self.temperature, generator)
+            fresh = self.sample(model, spare[: len(silent)], temperatures, generator)
             found, spare = self._with_groups(found, silent, fresh), spare[len(silent) :]
         return found
 
