@@ -34,9 +34,9 @@ def padded(banned: set[int], width: int, generator: np.random.Generator) -> torc
 
 
 def walk(trie: Trie, prefix: tuple[int, ...]) -> torch.Tensor:
-    node = trie.start(1)
+    node = trie.start(1, 1)
     for token in prefix:
-        node = trie.advance(node, torch.tensor([token]))
+        node = trie.advance(node, torch.tensor([[token]]))
     return node
 
 
@@ -47,12 +47,14 @@ def tokens_of(mask: torch.Tensor) -> set[int]:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 14), st.integers(1, 4), st.integers(2, 4), st.floats(0, 1))
 def test_allowed_at_every_node(seed, items, depth, size, share):
-    """A token is allowed where an item that is not banned lies behind it: at every prefix, for a random banned list."""
+    """A code is allowed where an item that is not banned lies behind it: at every prefix, whichever list bans it."""
     generator = np.random.default_rng(seed)
     tokens = catalogue(seed, items, depth, size)
     trie, behind = Trie(tokens), prefixes(tokens)
     banned = set(np.flatnonzero(generator.random(len(tokens)) < share).tolist())
-    row = padded(banned, len(tokens) + 2, generator)
+    whole = padded(banned, len(tokens) + 2, generator)
+    own = {item for item in banned if generator.random() < 0.5}
+    seen, mine = padded(banned - own, len(tokens), generator), padded(own, len(tokens) + 1, generator)[None]
     for prefix, members in behind.items():
         node = walk(trie, prefix)
         assert int(trie.leaves[node]) == len(members)
@@ -61,7 +63,8 @@ def test_allowed_at_every_node(seed, items, depth, size, share):
             continue
         assert int(trie.item[node]) == -1
         want = {token for token in range(size + 1) if behind.get((*prefix, token), set()) - banned}
-        assert tokens_of(trie.allowed(node, len(prefix), row)) == want
+        assert tokens_of(trie.allowed(node, len(prefix), whole)) == want
+        assert tokens_of(trie.allowed(node, len(prefix), seen, mine)) == want
 
 
 @settings(max_examples=30, deadline=None)
@@ -73,31 +76,41 @@ def test_no_dead_end_while_an_item_is_left(seed, items, depth, size):
     trie = Trie(tokens)
     found: list[int] = []
     for _ in range(len(tokens)):
-        node, spelled, row = trie.start(1), [], padded(set(found), len(tokens), generator)
+        node, spelled, row = trie.start(1, 1), [], padded(set(found), len(tokens), generator)
         for level in range(depth):
             allowed = sorted(tokens_of(trie.allowed(node, level, row)))
             assert allowed
             spelled.append(int(generator.choice(allowed)))
-            node = trie.advance(node, torch.tensor(spelled[-1:]))
+            node = trie.advance(node, torch.tensor([spelled[-1:]]))
         found.append(int(trie.item[node]))
         assert tokens[found[-1]].tolist() == spelled
     assert sorted(found) == list(range(len(tokens)))
-    assert not trie.allowed(trie.start(1), 0, padded(set(found), len(tokens), generator)).any()
+    assert not trie.allowed(trie.start(1, 1), 0, padded(set(found), len(tokens), generator)).any()
 
 
 def test_rows_do_not_mix():
-    """Two rows at different nodes with different banned lists, as one by one; items 00, 01, 10, 11."""
+    """Users at different nodes with lists of their own, as one by one; items 00, 01, 10, 11."""
     trie = Trie(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
     node = torch.cat([walk(trie, (0,)), walk(trie, (1,)), walk(trie, (1,))])
     banned = torch.tensor([[0, 2], [0, 2], [3, -1]])
-    assert trie.allowed(node, 1, banned).tolist() == [[False, True], [False, True], [True, False]]
-    root = trie.allowed(trie.start(3), 0, torch.tensor([[0, 1], [0, 2], [2, 3]]))
-    assert root.tolist() == [[False, True], [True, True], [True, False]]
+    assert trie.allowed(node, 1, banned)[:, 0].tolist() == [[False, True], [False, True], [True, False]]
+    root = trie.allowed(trie.start(3, 1), 0, torch.tensor([[0, 1], [0, 2], [2, 3]]))
+    assert root[:, 0].tolist() == [[False, True], [True, True], [True, False]]
+
+
+def test_rows_of_a_user_share_what_is_banned_and_keep_their_own():
+    """Item 0 is banned for both rows; the first has item 1 in its slate as well, the second item 3."""
+    trie = Trie(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
+    banned, own = torch.tensor([[0, -1]]), torch.tensor([[[1], [3]]])
+    assert trie.allowed(trie.start(1, 2), 0, banned, own)[0].tolist() == [[False, True], [True, True]]
+    node = torch.cat([walk(trie, (1,)), walk(trie, (1,))], 1)
+    assert trie.allowed(node, 1, banned, own)[0].tolist() == [[True, True], [True, False]]
 
 
 def test_without_banned_items():
     trie = Trie(np.array([[0, 2], [1, 2]]))
-    assert trie.allowed(trie.start(1), 0, torch.empty(1, 0, dtype=torch.int64)).tolist() == [[True, True, False]]
+    nothing = torch.empty(1, 0, dtype=torch.int64)
+    assert trie.allowed(trie.start(1, 1), 0, nothing)[0].tolist() == [[True, True, False]]
 
 
 def test_paths_lead_to_the_items():

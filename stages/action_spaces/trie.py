@@ -1,9 +1,9 @@
 """The catalogue's ids as a prefix tree in tensors: what may come next, in one vectorised step for all rows.
 
-Nodes are numbered from the root = 0. Items that a row must not name (seen, or in the slate already) are given as a
-list per row; a code is allowed where the subtree behind it holds more items than the list takes out of it. So a row
-never runs into a dead end as long as one item is left, and the cost of a step depends on the length of the lists, not
-on the size of the catalogue.
+Nodes are numbered from the root = 0. Items that must not be named (seen by the user, or in the slate already) are given
+as lists; a code is allowed where the subtree behind it holds more items than the lists take out of it. So a row never
+runs into a dead end as long as one item is left, and the cost of a step depends on the length of the lists, not on the
+size of the catalogue.
 """
 
 import numpy as np
@@ -54,21 +54,34 @@ class Trie:
             setattr(self, name, getattr(self, name).to(device))
         return self
 
-    def start(self, rows: int) -> Tensor:
-        """The root, for each of the rows: [R]."""
-        return torch.full((rows,), ROOT, dtype=torch.int64, device=self.node.device)
+    def start(self, *shape: int) -> Tensor:
+        """The root, for each row of a shape."""
+        return torch.full(shape, ROOT, dtype=torch.int64, device=self.node.device)
 
-    def allowed(self, node: Tensor, level: int, banned: Tensor) -> Tensor:
-        """Mask [R, C] of the codes that lead from `node` [R] at `level` to an item outside `banned` [R, X].
+    def allowed(self, node: Tensor, level: int, banned: Tensor, own: Tensor | None = None) -> Tensor:
+        """Mask [B, K, C] of the codes that lead from `node` [B, K] at `level` to an item that may be named.
 
-        `banned` holds item numbers, each at most once in a row; -1 stands for none.
+        banned [B, X]: items that no row of a user may name; own [B, K, Y]: items that one row may not. Item numbers,
+        each at most once in a row and in one of the two; -1 stands for none.
         """
-        child = self.children[node].long()  # [R, C]
+        child = self.children[node].long()  # [B, K, C]
         items = torch.where(child >= 0, self.leaves[child], 0)
-        inside = (banned >= 0) & (self.node[banned, level] == node[:, None])  # [R, X]
-        taken = torch.zeros_like(items).scatter_add_(1, self.codes[banned, level], inside.long())
+        taken = self._banned_behind(child, level, banned)
+        if own is not None:
+            inside = (own >= 0) & (self.node[own, level] == node[..., None])  # [B, K, Y]
+            taken.scatter_add_(2, self.codes[own, level], inside.long())
         return items > taken
 
+    def _banned_behind(self, child: Tensor, level: int, banned: Tensor) -> Tensor:
+        """How many of the items banned [B, X] lie behind each node [B, K, C] below `level`: the same shape.
+
+        Found in a user's sorted list, so that K rows share it and no table over the catalogue is needed.
+        """
+        behind = torch.where(banned >= 0, self.node[banned, level + 1], ROOT).sort(1).values  # [B, X]
+        nodes = child.flatten(1)
+        count = torch.searchsorted(behind, nodes, right=True) - torch.searchsorted(behind, nodes)
+        return count.view_as(child)
+
     def advance(self, node: Tensor, code: Tensor) -> Tensor:
-        """The node behind `code` [R] from `node` [R]."""
+        """The node behind `code` from `node`, of one shape."""
         return self.children[node, code].long()

@@ -6,6 +6,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from stages.action_spaces.base import ActionSpace, Prompts
+from stages.action_spaces.trie import ROOT
 from stages.policy.constrained import code_logits, log_softmax
 from stages.policy.sharing import Reading
 
@@ -21,22 +22,20 @@ def beam_items(
     trie, users = space.trie, len(prompts.tokens)
     reading = Reading(model, prompts, trie.depth)
     hidden = reading.start()[:, None]  # [B, beams, h]
-    node = trie.start(users)
+    node = trie.start(users, 1)
     score = hidden.new_zeros(users, 1, dtype=torch.float32)  # [B, beams]
     for level, columns in enumerate(space.columns):
-        beams = score.shape[1]
-        allowed = trie.allowed(node, level, prompts.banned.repeat_interleave(beams, 0))
-        log_probs = log_softmax(code_logits(model, hidden.flatten(0, 1), columns), allowed)  # [B * beams, C]
-        total = score[..., None] + log_probs.nan_to_num(nan=-torch.inf, neginf=-torch.inf).unflatten(0, (users, beams))
+        allowed = trie.allowed(node, level, prompts.banned)
+        log_probs = log_softmax(code_logits(model, hidden, columns), allowed)  # [B, beams, C]
+        total = score[..., None] + log_probs.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         last = level == trie.depth - 1
         score, choice = total.flatten(1).topk(min(count if last else width, total[0].numel()))
         beam, code = choice // total.shape[-1], choice % total.shape[-1]  # [B, kept]
-        parent = node.view(users, beams).gather(1, beam).flatten()
-        alive = score.flatten() > -torch.inf
-        node = torch.where(alive, trie.advance(parent, code.flatten()), trie.start(len(parent)))
+        alive = score > -torch.inf
+        node = torch.where(alive, trie.advance(node.gather(1, beam), code), ROOT)
         if not last:
             reading.select(beam)
             hidden = reading.read(columns[code])
-    items = torch.where(alive, trie.item[node], -1).view(users, -1)
+    items = torch.where(alive, trie.item[node], -1)
     missing = count - items.shape[1]
     return pad(items, (0, missing), value=-1), pad(score, (0, missing), value=-torch.inf)

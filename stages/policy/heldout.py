@@ -115,19 +115,15 @@ def _item_mass(model: PreTrainedModel, asked: Prompts, space: ActionSpace, items
     """Sum over contexts and items of the probability of each item as the first: []."""
     trie = space.trie
     chosen = torch.as_tensor(items, device=asked.tokens.device)
-    users, count = len(asked.tokens), len(items)
-    banned = asked.banned.repeat_interleave(count, 0)
-    allowed = torch.stack(
-        [trie.allowed(trie.node[chosen, level].repeat(users), level, banned) for level in range(trie.depth)], 1
-    )  # [B * items, D, C]
-    codes = trie.codes[chosen].expand(users, -1, -1)  # [B, items, D]
-    open_ = allowed.gather(2, codes.flatten(0, 1)[..., None]).all(1)[:, 0]  # not banned
+    users = len(asked.tokens)
+    paths, codes = (table[chosen].expand(users, -1, -1) for table in (trie.node, trie.codes))  # [B, items, ..]
+    allowed = torch.stack([trie.allowed(paths[..., level], level, asked.banned) for level in range(trie.depth)], 2)
+    open_ = allowed.gather(3, codes[..., None]).all(2)[..., 0]  # [B, items] not banned
     # a banned item's own codes may be masked and its whole row too: any mask will do, it is left out of the sum
-    allowed = (allowed | ~open_[:, None, None]).unflatten(0, (users, count))
-    log_probs, _ = slate_log_probs(
-        model, asked, space.columns, codes[:, :, None], allowed[:, :, None], temperature
-    )  # items as slates of one
-    return (log_probs.sum((2, 3)).exp().flatten() * open_).sum()
+    allowed = allowed | ~open_[..., None, None]
+    items_as_slates = codes[:, :, None], allowed[:, :, None]
+    log_probs, _ = slate_log_probs(model, asked, space.columns, *items_as_slates, temperature)
+    return (log_probs.sum((2, 3)).exp() * open_).sum()
 
 
 def _chunks(items: Ints) -> Iterator[Ints]:

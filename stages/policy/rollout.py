@@ -45,34 +45,30 @@ def sample_slates(
     InputError where a user has fewer than `length` items left.
     """
     trie, users, slates = space.trie, len(prompts.tokens), len(temperatures)
-    given = torch.tensor(temperatures, device=prompts.tokens.device).repeat(users)[:, None]  # [R, 1]
+    given = torch.tensor(temperatures, device=prompts.tokens.device)[:, None]  # [K, 1]
     scale = given.where(given > 0, 1.0)
     if int((prompts.banned >= 0).sum(1).max()) + length > len(trie.codes):
         raise InputError(f"a user has fewer than {length} items left that may be recommended; shorten rl.slate_length")
-    banned = torch.nn.functional.pad(prompts.banned.repeat_interleave(slates, 0), (0, length), value=-1)
+    own = torch.full((users, slates, length), -1, device=prompts.tokens.device)
     reading = Reading(model, prompts, length * trie.depth)
     hidden = reading.start()[:, None].expand(-1, slates, -1)
-    codes, masks, log_probs, items = [], [], [], []
+    codes, masks, log_probs = [], [], []
     for place in range(length):
-        node = trie.start(users * slates)
+        node = trie.start(users, slates)
         for level, columns in enumerate(space.columns):
             if codes:  # the code before the first level's is the last level's
-                hidden = reading.read(space.columns[level - 1, codes[-1]].view(users, slates))
-            masks.append(trie.allowed(node, level, banned))
-            log_prob = log_softmax(code_logits(model, hidden.flatten(0, 1), columns), masks[-1], scale)
+                hidden = reading.read(space.columns[level - 1, codes[-1]])
+            masks.append(trie.allowed(node, level, prompts.banned, own))
+            log_prob = log_softmax(code_logits(model, hidden, columns), masks[-1], scale)  # [B, K, C]
             codes.append(_draw(log_prob, given > 0, generator))
-            log_probs.append(log_prob.gather(1, codes[-1][:, None])[:, 0])
+            log_probs.append(log_prob.gather(2, codes[-1][..., None])[..., 0])
             node = trie.advance(node, codes[-1])
-        items.append(trie.item[node])
-        banned[:, place - length] = items[-1]
-    shape = (users, slates, length, trie.depth)
-    written = (torch.stack(parts, 1) for parts in (codes, masks, log_probs))
-    codes, masks, log_probs = (tensor.view(*shape, *tensor.shape[2:]) for tensor in written)
-    return Slates(torch.stack(items, 1).view(shape[:3]), codes, masks, log_probs)
+        own[:, :, place] = trie.item[node]
+    return Slates(own, *(torch.stack(parts, 2).unflatten(2, (length, -1)) for parts in (codes, masks, log_probs)))
 
 
 def _draw(log_probs: Tensor, drawn: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One code per row [R] of log_probs [R, C]: the largest, after Gumbel noise in the rows where `drawn` [R, 1]."""
+    """One code per row of log_probs [B, K, C]: the likeliest, after Gumbel noise for the slates `drawn` [K, 1]."""
     if generator is None:
         return log_probs.argmax(-1)
     uniform = torch.rand(log_probs.shape, generator=generator, device=log_probs.device)
