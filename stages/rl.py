@@ -20,6 +20,7 @@ from stages.baselines import transitions
 from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
+from stages.core.errors import InputError
 from stages.core.files import fresh_folder, write_json
 from stages.core.provenance import cell_fingerprint, made_by
 from stages.core.sections import Params, Rl
@@ -87,6 +88,10 @@ def start(
     machine, warmup = accelerator(body.precision), paths.model(dataset, space, "warmup", seed)
     actions = params.load_module("action_spaces", space, "action_spaces").Actions(paths.actions(dataset, space))
     model, reference = (backbone.load(warmup, actions.fingerprint)[0].to(machine.device) for _ in range(2))
+    if not getattr(own, "decouple", True) and len(corpus.objectives) < 2:
+        raise InputError(
+            f"params.yaml: {optimizer}.decouple: false has nothing to sum, corpora.{dataset}.objectives being one"
+        )
     card, histories = backbone.read_card(warmup), load(paths.corpus(dataset))
     log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())
     task = Task(

@@ -158,7 +158,7 @@ def test_second_run_does_nothing(repository: Path) -> None:
 def test_one_override_reruns_only_what_depends_on_it(repository: Path) -> None:
     output = run(repository, "dvc", "exp", "run", "-S", "sage.eps_boost=0.5")
     assert stages_run(output) == SAGE_CELLS
-    changed = run(repository, "dvc", "metrics", "diff", "metrics/slice.json")
+    changed = run(repository, "dvc", "metrics", "diff", "--targets", "metrics/slice.json")
     assert not changed or {line.split()[1].split(".")[0] for line in changed.splitlines()[1:]} == {"semantic_id-sage"}
     back = run(repository, "dvc", "exp", "run", "-S", "sage.eps_boost=0.3")
     assert not stages_run(back)
@@ -196,8 +196,11 @@ def test_two_seeds_of_two_optimizers(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "outs"),
     [
-        (["sft"], ["models/slice/semantic_id/warmup", "metrics/curves/slice/semantic_id-warmup"]),
-        (["rl", "--optimizer", "sage"], ["models/slice/semantic_id/sage", "metrics/curves/slice/semantic_id-sage"]),
+        (["sft"], ["warmup/seed-1", "semantic_id-warmup/seed-1.csv"]),
+        (
+            ["rl", "--optimizer", "sage"],
+            ["sage/seed-1", "semantic_id-sage/seed-1.csv", "semantic_id-sage/heldout-1.csv"],
+        ),
     ],
 )
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(repository, tmp_path, stage, outs) -> None:
@@ -210,9 +213,11 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(repository, tmp_path, 
     coordinates = ["--dataset", "slice", "--space", "semantic_id", "--seed", "1"]
     command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], *coordinates]
 
+    model = copy / "models/slice/semantic_id" / outs[0]
+    curves = [copy / "metrics/curves/slice" / out for out in outs[1:]]
+
     def outcome() -> dict[str, bytes]:
-        files = [path for out in outs for path in sorted((copy / out).rglob("*")) if path.is_file()]
-        return {str(path.relative_to(copy)): path.read_bytes() for path in files}
+        return {str(path): path.read_bytes() for path in [*sorted(model.iterdir()), *curves]}
 
     started = time.monotonic()
     run(copy, *command)
@@ -221,8 +226,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(repository, tmp_path, 
     killed = 0
     moments = random.Random(0)
     for _ in range(KILLS):
-        for out in outs:
-            shutil.rmtree(copy / out)  # as DVC does before a stage
+        shutil.rmtree(model)  # as DVC does before a stage
+        for curve in curves:
+            curve.unlink()
         process = subprocess.Popen(command, cwd=copy, env=environment(copy), stderr=subprocess.DEVNULL)
         try:
             process.wait(timeout=moments.uniform(0.4, 1.0) * duration)  # a part of the first half is imports

@@ -177,11 +177,11 @@ def click_model(smoothing: float = 0.5) -> ClickModel:
 def test_click_probabilities_by_hand():
     """After 0, 1: votes 1 for 2 (from 1), .5 x 2 = 1 for 1 (from 0): half each, and popularity.
 
-    A click is certain. Likes + 1 over interactions + 1: 1/3, 2/3, 1/2, and 1 for the item that nobody took.
+    A click is certain. Likes + .2 (one of 5 is a like) over interactions + 1: .2/3, 1.2/3, .2/2, .2 where nobody was.
     """
     click, like = click_model().probabilities([np.array([0, 1])])[0]
     assert click == pytest.approx([0.2, 0.45, 0.35, 0.0])
-    assert like == pytest.approx([0.2 / 3, 0.3, 0.175, 0.0])
+    assert like == pytest.approx([0.2 * 0.2 / 3, 0.18, 0.035, 0.0])
     assert click.sum() == pytest.approx(1)
 
 

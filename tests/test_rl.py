@@ -22,7 +22,14 @@ def test_division_by_the_groups_std_reaches_the_recipe(divide):
 
 
 def row(**values: float) -> dict[str, float]:
-    return {"at_upper_bound": 0.0, "at_lower_bound": 0.0, "no_signal_share": 0.25, "gbpo_cosine": "", **values}
+    return {
+        "at_upper_bound": 0.0,
+        "at_lower_bound": 0.0,
+        "bound_share_max": 0.0,
+        "no_signal_share": 0.25,
+        "gbpo_cosine": "",
+        **values,
+    }
 
 
 def test_a_run_says_why_it_compares_nothing():
@@ -30,10 +37,10 @@ def test_a_run_says_why_it_compares_nothing():
     still = summary([row(), row(no_signal_share=0.5)])
     assert still["no_comparison"] == ["no bound ever acted"]
     assert still["no_signal_share"] == 0.375
-    acted = summary([row(), row(at_lower_bound=0.5, gbpo_cosine=0.9), row(no_signal_share=1.0)])
+    acted = summary([row(), row(at_lower_bound=0.5, bound_share_max=0.75, gbpo_cosine=0.9), row(no_signal_share=1.0)])
     assert acted["no_comparison"] == []
     assert acted["at_lower_bound"] == pytest.approx(0.5 / 3)
     assert acted["gbpo_cosine"] == 0.9
-    silent = summary([row(bounded_rewarded=1.0, no_signal_share=0.9)])
+    silent = summary([row(bound_share_max=1.0, no_signal_share=0.9)])
     assert silent["no_comparison"] == ["most groups carried no signal"]
     assert summary([{"step": 0, "cold_mass": 0.1}]) == {}  # the optimizer `sft`

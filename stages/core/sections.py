@@ -258,6 +258,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _rewards_fit(self) -> Self:
+        if self.rl.minibatches > self.rl.contexts:
+            raise ValueError(f"rl.minibatches {self.rl.minibatches} is more than rl.contexts {self.rl.contexts}")
         if self.rl.horizon > self.sft.holdback:
             raise ValueError(
                 f"rl.horizon {self.rl.horizon} is more than sft.holdback {self.sft.holdback}, the items it needs"

@@ -19,6 +19,8 @@ from stages.objectives.terms import (
     ScoredSlates,
     bounded_surrogate,
     k3_divergence,
+    rejected,
+    rewarded,
     spread,
     summed_advantages,
     token_mean,
@@ -26,6 +28,8 @@ from stages.objectives.terms import (
 from stages.policy.logprobs import slate_log_probs
 from stages.policy.task import Experience, Task
 from stages.rewards.running_mean import RunningMean
+
+BOUND_SHARES = ("at_upper_bound", "at_lower_bound", "at_dual_clip", "bounded_rewarded", "bounded_rejected")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Learner:
     def step(self, contexts: Ints, spare: Ints, generator: torch.Generator, compare: bool) -> dict[str, float]:
         """One rollout and its updates on contexts [B, 2]; returns the diagnostics of the last update.
 
+        Means over its minibatches; `bound_share_max` is the largest share at any bound in all of the updates.
+
         spare [.., 2]: further contexts, for an optimizer that replaces groups without signal. compare: also say how the
         loss's gradient lies to GBPO's, and the divergence from the SFT policy where it has no weight; both cost time.
         """
@@ -91,23 +97,33 @@ class Learner:
         log-probabilities, which come from another order of operations, are only compared with it.
         """
         recipe, everyone = self.recipe, np.arange(len(found.contexts))
-        minibatches = np.array_split(everyone, recipe.minibatches)
+        minibatches = np.array_split(everyone, min(recipe.minibatches, len(everyone)))
         old = self._scores(self.model, found, minibatches) if len(minibatches) > 1 else None
         reference = self._scores(self.reference, found, minibatches) if recipe.kl or compare else None
         advantage = self.objective.advantages(
             self._tensor(found.rewards), self._weights(), self.objective_params, recipe.divide_by_std
         )
         batch = Batch(found, advantage, self._tensor(np.array(entropy_mean)), old, reference)
+        steps: list[dict[str, Tensor]] = []
         for update in range(recipe.updates):
             for part in minibatches:
                 last = update + 1 == recipe.updates and part is minibatches[-1]
                 diagnostics, log_probs = self._descend(batch, part, compare and last)
+                steps.append({name: value.detach().float() for name, value in diagnostics.items()})
                 if batch.old is None:
                     batch = replace(batch, old=log_probs)
-        diagnostics["advantage_std"] = advantage.std()
-        diagnostics["sampler_mismatch"] = (found.slates.log_probs.flatten(2) - batch.old).abs().max()
-        values = torch.stack([value.detach().float() for value in diagnostics.values()]).tolist()
-        return dict(zip(diagnostics, values, strict=True))
+        of_update = steps[-len(minibatches) :]
+        described = {name: torch.stack([step[name] for step in of_update]).mean() for name in of_update[0]}
+        for name, extreme in (("ratio_min", torch.min), ("ratio_max", torch.max)):
+            if name in described:
+                described[name] = extreme(torch.stack([step[name] for step in of_update]))
+        described |= {name: value for name, value in steps[-1].items() if name not in described}  # the cosine
+        shares = [step[name] for step in steps for name in BOUND_SHARES if name in step]
+        described["bound_share_max"] = torch.stack(shares).max() if shares else torch.zeros_like(advantage[0, 0])
+        described["no_signal_share"] = 1 - (rewarded(advantage) | rejected(advantage)).any(1).float().mean()
+        described["advantage_std"] = advantage.std()
+        described["sampler_mismatch"] = (found.slates.log_probs.flatten(2) - batch.old).abs().max()
+        return dict(zip(described, torch.stack(list(described.values())).tolist(), strict=True))
 
     def _descend(self, batch: Batch, part: Ints, compare: bool) -> tuple[dict[str, Tensor], Tensor]:
         """One optimizer step on a minibatch of users: diagnostics, and log-probabilities [part, K, T] before the step.
@@ -206,7 +222,8 @@ class Learner:
                 own, _ = self._log_probs(self.model, batch.found, users)
                 self.accelerator.backward((own * gradient[users - part[0]]).sum())
             found.append(torch.cat([weight.grad.flatten() for weight in self.model.parameters()]))
-        return torch.nn.functional.cosine_similarity(*found, dim=0)
+        cosine = torch.nn.functional.cosine_similarity(*found, dim=0)
+        return cosine.where(found[0].any() & found[1].any(), torch.nan)  # without a gradient there is no angle
 
     def _weights(self) -> Tensor:
         """w_m of Eq. 7: [M]."""

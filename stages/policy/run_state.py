@@ -73,12 +73,12 @@ class RunState:
 
 
 SHARES = ("at_upper_bound", "at_lower_bound", "bounded_rewarded", "bounded_rejected")
-SHOWN = (*SHARES, "no_signal_share", "gbpo_cosine", "kl", "ratio_q05", "ratio_q95")
+SHOWN = (*SHARES, "bound_share_max", "no_signal_share", "gbpo_cosine", "kl", "ratio_q05", "ratio_q95")
 MOSTLY = 0.5  # share of groups without signal from which on a run says little
 
 
 def summary(rows: list[dict[str, float | int | str]]) -> dict[str, object]:
-    """A run in at most 9 scalars, means over its steps, and why it compares no optimizers, where it does not.
+    """A run in at most 10 scalars, means over its steps, and why it compares no optimizers, where it does not.
 
     `no_comparison` is a list, empty for a run that does: without bounds that act an optimizer is its advantages alone,
     and groups without signal teach nothing. A run without a step has nothing to say.
@@ -88,7 +88,7 @@ def summary(rows: list[dict[str, float | int | str]]) -> dict[str, object]:
     if "no_signal_share" not in found:
         return {}
     reasons = []
-    if not any(value > 0 for name in SHARES for value in values[name]):
+    if not any(values["bound_share_max"]):
         reasons.append("no bound ever acted")
     if sum(values["no_signal_share"]) > MOSTLY * len(values["no_signal_share"]):
         reasons.append("most groups carried no signal")

@@ -1,8 +1,10 @@
 """One row per user: the prompt once, and K slates behind it, each of which sees the prompt and itself alone.
 
-Any decoder of transformers runs on this layout: its attention is replaced by `attend`, which the models look up by
-name, and everything else of a decoder works on single tokens. So a prompt is read once for its K slates, in sampling,
-in beam search and in the update with gradients alike, and its keys and values are never copied.
+A decoder of transformers with plain causal attention (Qwen3, Llama, grouped keys) runs on this layout: its attention
+is replaced by `attend`, which the models look up by name, and everything else of a decoder works on single tokens. So a
+prompt is read once for its K slates, in sampling, in beam search and in the update with gradients alike, and its keys
+and values are never copied. Left out: sliding windows, soft caps and sinks, which are refused; and, outside a layout,
+key-value caches and padding on the left, of which transformers tells no attention of ours.
 
 B users, K slates (or beams), P prompt tokens (padded on the right), T tokens per slate, H heads, G key-value heads, d
 width of a head, h hidden size.
@@ -17,6 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from stages.action_spaces.base import Prompts
+from stages.core.errors import InputError
 
 ATTENTION = "shared_prompt"  # the name under which models look `attend` up
 
@@ -37,11 +40,18 @@ def attend(
     scaling: float,
     dropout: float = 0.0,
     layout: Layout | None = None,
-    **_: object,
+    **options: object,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it. Without a layout it is causal; padding on the right is out of sight then."""
+    """Attention as transformers calls it. Without a layout it is causal; padding on the right is out of sight then.
+
+    Raises InputError for a model whose attention is another one.
+    """
+    for name in ("sliding_window", "softcap", "s_aux"):
+        if options.get(name) is not None:
+            raise InputError(f"{type(module).__name__}: attention with {name} is not supported; take another backbone")
     assert attention_mask is None, "padding belongs on the right, where causal attention does not see it"
     if layout is None:
+        assert query.shape[2] == key.shape[2], "a key-value cache needs a layout"
         out = _causal(query, key, value, scaling, dropout)
     else:
         out = layout.attend(module.layer_idx, query, key, value, scaling)

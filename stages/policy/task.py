@@ -27,7 +27,7 @@ class Experience:
 
     @property
     def silent(self) -> Ints:
-        """Users whose slates all earned the same: no signal."""
+        """Users whose slates all earned the same in total: DAPO has no use for them."""
         return np.flatnonzero(np.ptp(self.total, axis=1) == 0)
 
 
@@ -104,7 +104,6 @@ class Task:
         return {
             **{f"reward_{name}": mean for name, mean in zip(self.environment.weights, means, strict=True)},
             "reward": found.total.mean(),
-            "no_signal_share": len(found.silent) / len(items),
             "entropy": found.entropy.mean(),
             "invalid_share": float((items < 0).mean()),
             "distinct_items": len(np.unique(items)),

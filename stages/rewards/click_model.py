@@ -1,7 +1,8 @@
 """Dense rewards: a sequential click model, fitted on the log, says how likely each item of a slate is to be taken.
 
     P(j | c)    = (1 - s) score(j | c) / sum_j score(j | c) + s count(j) / sum_j count(j)      s: smoothing
-    P_m(j | c)  = P(j | c) (interactions with j that carry feedback m, + 1) / (interactions with j, + 1)
+    P_m(j | c)  = P(j | c) (interactions with j that carry feedback m, + b_m) / (interactions with j, + 1)
+                  b_m: share of all interactions that carry it
     R_m(S)      = sum_t d_t P_m(i_t | c) / the best slate's,   d_t = 1 / log2(t + 1)
 
 score: the transition counts of stages/baselines/transitions.py. A reward from the log is 0 for all but the few items
@@ -45,7 +46,7 @@ class ClickModel:
             counts=counts,
             smoothing=smoothing,
             popularity=count / count.sum(),
-            inclination=(np.array(carried) + 1) / (count + 1),
+            inclination=(np.array(carried) + np.sum(carried, 1, keepdims=True) / count.sum()) / (count + 1),
         )
 
     def probabilities(self, contexts: list[Ints]) -> Floats:
