@@ -3,7 +3,7 @@
     python -m benchmarks.dense_reward
 
 Starts from the SFT policy of `dvc repro`, trains on the users of RL and looks at users of its reserve: 30 steps of 256
-slates. Writes metrics/curves/dense_reward.csv, which `dvc plots show` draws, and prints each
+slates. Writes metrics/curves/dense_reward.csv (`dvc plots show metrics/curves/dense_reward.csv`) and prints each
 optimizer's first and last reward. What fails here is broken; what passes may still fail on the log's sparse rewards.
 """
 
@@ -59,15 +59,16 @@ def train(learner: Learner, contexts: np.ndarray, held_out: np.ndarray, steps: i
     """Expected reward on held-out contexts before the first step and after each."""
 
     def expected() -> float:
-        generator = torch.Generator().manual_seed(derived_seed(seed, "held out"))
         task = learner.task
+        generator = torch.Generator(task.device).manual_seed(derived_seed(seed, "held out"))
         return float(task.sample(learner.model, held_out, [task.temperature] * 4, generator).total.mean())
 
     yield expected()
     for step in range(steps):
         drawn = numpy_generator(seed, "contexts", step).permutation(len(contexts))
         now, spare = np.split(contexts[drawn], [USERS])
-        learner.step(now, spare, torch.Generator().manual_seed(derived_seed(seed, step)), compare=False)
+        generator = torch.Generator(learner.task.device).manual_seed(derived_seed(seed, step))
+        learner.step(now, spare, generator, compare=False)
         yield expected()
 
 

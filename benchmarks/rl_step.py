@@ -36,7 +36,7 @@ from stages.policy.task import Task
 from stages.rewards.running_mean import RunningMean
 from stages.semantic_ids.table import id_table
 
-USERS = {60: 64, 512: 16}  # by tokens of the prompt: TRL needs minutes for more
+USERS = {20: 64, 170: 16}  # by items of the prompt, of 61 and 511 tokens: TRL needs minutes for more
 GROUP, ITEMS, LEVELS, CODES, UPDATES, MICRO = 8, 10, 3, 256, 2, 64
 CATALOGUE, TEMPERATURE = 12_000, 0.7
 MODEL = Backbone(
@@ -66,21 +66,23 @@ class TwoRewards:
         return [self.prompts[user] for user, _ in contexts]
 
 
-def learner(job: dict[str, Any]) -> Learner:
-    """Algorithm 1 with SAGE on a catalogue of 12,000 items of 3 codes."""
+def catalogue() -> Actions:
+    """12,000 items of 3 codes."""
     folder = Path(tempfile.mkdtemp())
     chosen = np.random.default_rng(0).choice(CODES**LEVELS, CATALOGUE, replace=False)
     write_table(folder / "ids.parquet", id_table(np.stack([chosen // CODES**n % CODES for n in range(LEVELS)], 1)))
-    space, machine = Actions(folder), Accelerator(cpu=True)
+    return Actions(folder)
+
+
+def learner(job: dict[str, Any]) -> Learner:
+    """Algorithm 1 with SAGE."""
+    space, machine = catalogue(), Accelerator(cpu=True)
     model, reference = (backbone.create(MODEL, space.vocabulary, 1).eval() for _ in range(2))
-    # START and the codes of (prompt - 1) / 3 items make a prompt of the same length as TRL's
-    generator = np.random.default_rng(1)
-    prompts = [generator.choice(CATALOGUE, job["prompt_tokens"] // LEVELS) for _ in range(len(job["prompts"]))]
     task = Task(
         space=space,
-        environment=TwoRewards(prompts),
+        environment=TwoRewards([np.array(items) for items in job["items"]]),
         label="history",
-        history_items=job["prompt_tokens"],
+        history_items=len(job["items"][0]),
         exclude_seen=False,
         slate_length=ITEMS,
         group_size=GROUP,
@@ -138,8 +140,8 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         "peak_mb": peak,
         "sampling_seconds": sampling,
         "share_of_time": {
-            "matrix products": products / sum(spent.values()),
-            "attention kernels": attention / sum(spent.values()),
+            "matrix products, attention behind it included": products / sum(spent.values()),
+            "attention in the prompt": attention / sum(spent.values()),
         },
         "matmul_gflops": matmul_rate(),
     }
@@ -156,12 +158,13 @@ def matmul_rate(size: int = 1024, repeats: int = 12) -> float:
     return 2 * size**3 / best / 1e9
 
 
-def operations(prompt: int) -> float:
+def operations(items: int) -> float:
     """Floating-point operations, in 1e9, that a step cannot do without: every token read once per pass, no padding.
 
     A multiply and an add per weight and token; a training pass costs three forward passes.
     """
-    users, hidden, wide, written = USERS[prompt], MODEL.hidden_size, MODEL.feed_forward, ITEMS * LEVELS
+    prompt, users, written = 1 + LEVELS * items, USERS[items], ITEMS * LEVELS
+    hidden, wide = MODEL.hidden_size, MODEL.feed_forward
     slates = users * GROUP
     weights = MODEL.layers * (4 * hidden * hidden + 3 * hidden * wide)
     tokens = users * prompt + slates * (written - 1)
@@ -185,18 +188,17 @@ def child(command: list[str], job: dict[str, Any], threads: int) -> dict[str, An
 
 def compare(trl: str, prompt: int, threads: int, rounds: int, rollouts: int, folder: Path) -> dict[str, float]:
     """Both sides in turn on one prompt length; prints what was measured."""
-    vocabulary = 3 + CODES * LEVELS
-    tokens = np.random.default_rng(0).integers(3, vocabulary, (USERS[prompt], prompt)).tolist()
-    job = {"threads": threads, "prompt_tokens": prompt, "rollouts": rollouts, "updates": UPDATES, "group": GROUP}
+    items, space = np.random.default_rng(1).integers(CATALOGUE, size=(USERS[prompt], prompt)), catalogue()
+    tokens = [space.history(own).tolist() for own in items]
+    job = {"threads": threads, "items": items.tolist(), "rollouts": rollouts, "updates": UPDATES, "group": GROUP}
     job |= {"model": str(folder), "prompts": tokens, "micro_batch": MICRO, "temperature": TEMPERATURE}
     job |= {"completion_tokens": ITEMS * LEVELS}
     mine, theirs = [], []
     for number in range(rounds):
         mine.append(child([sys.executable, "-m", "benchmarks.rl_step", "--ours"], job, threads))
         theirs.append(child([trl, str(Path(__file__).with_name("trl_step.py"))], job, threads))
-        print(
-            f"prompt {prompt}, round {number + 1}: ours {mine[-1]['seconds']}, TRL {theirs[-1]['seconds']}", flush=True
-        )
+        seconds = f"ours {mine[-1]['seconds']}, TRL {theirs[-1]['seconds']}"
+        print(f"prompt of {1 + LEVELS * prompt} tokens, round {number + 1}: {seconds}", flush=True)
     own, other = (statistics.median(s for each in side for s in each["seconds"]) for side in (mine, theirs))
     memory = [max(each["peak_mb"] for each in side) for side in (mine, theirs)]
     rate = max(each["matmul_gflops"] for each in mine)

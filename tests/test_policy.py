@@ -23,7 +23,7 @@ from stages.core.sections import Backbone
 from stages.corpus.histories import Histories
 from stages.objectives import gbpo, sage
 from stages.objectives.terms import ScoredSlates, slate_ratio, token_ratio
-from stages.policy import algorithm, backbone, device, heldout, supervised, training
+from stages.policy import algorithm, backbone, device, heldout, sharing, supervised, training
 from stages.policy.beam import beam_items
 from stages.policy.constrained import entropy, log_softmax
 from stages.policy.logprobs import slate_log_probs
@@ -270,6 +270,27 @@ def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, as
         assert torch.allclose(gradient, parameter.grad, atol=1e-5 * scale)
         assert gradient.isfinite().all()
     assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-2
+
+
+def test_keys_that_heads_share(space, asked):
+    """Four heads, two pairs of keys: the shared prompt gives what a plain forward pass gives."""
+    config = backbone.create(settings(), space.vocabulary, 3).config
+    config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 8
+    grouped = backbone.Qwen3ForCausalLM(config).eval()
+    found = sample_slates(grouped, asked, space, [TEMPERATURE] * 2, 3, seeded())
+    scored, _ = slate_log_probs(grouped, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
+    assert torch.allclose(scored, found.log_probs, atol=1e-5)
+    for user, context in enumerate(CONTEXTS):
+        exact = enumerate_items(space, grouped, context[-4:], set(context.tolist()), TEMPERATURE)
+        first = found.items[user, :, 0]
+        assert torch.allclose(scored[user, :, 0].sum(-1), exact[first], atol=1e-5)
+
+
+@pytest.mark.parametrize("option", ["sliding_window", "softcap", "s_aux"])
+def test_other_attention_is_refused(option):
+    query = torch.randn(1, 2, 3, 4)
+    with pytest.raises(InputError, match=f"attention with {option} is not supported"):
+        sharing.attend(torch.nn.Linear(1, 1), query, query, query, None, 1.0, **{option: 4})
 
 
 def test_the_order_of_the_batch_does_not_matter(space, model, asked):
