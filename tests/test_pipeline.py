@@ -231,7 +231,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(repository, tmp_path, 
             curve.unlink()
         process = subprocess.Popen(command, cwd=copy, env=environment(copy), stderr=subprocess.DEVNULL)
         try:
-            process.wait(timeout=moments.uniform(0.4, 1.0) * duration)  # a part of the first half is imports
+            process.wait(timeout=moments.uniform(0.3, 0.8) * duration)  # the first part of it is imports
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
