@@ -22,7 +22,7 @@ full: $(STAMP)  ## every row of the default axes with seeds 1, 2 and 3
 	@echo "The tables:" && ls reports/*.md
 
 test: $(STAMP)  ## the tests, at most 10 minutes
-	$(RUN) python -m pytest
+	$(RUN) python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(STAMP)  ## format, lint and types, as CI checks them
 	$(RUN) ruff format --check .

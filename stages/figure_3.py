@@ -16,7 +16,8 @@ import torch
 from stages.core import params, paths, stage
 from stages.core.curves import Curve
 from stages.core.files import rounded
-from stages.core.sections import Figure3, Section
+from stages.core.section import Section
+from stages.core.sections import Figure3
 from stages.objectives import gbpo, sage
 from stages.objectives.terms import ScoredSlates
 

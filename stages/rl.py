@@ -22,16 +22,18 @@ from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.files import fresh_folder, write_json
+from stages.core.params import Params
 from stages.core.provenance import cell_fingerprint, made_by
-from stages.core.sections import Params, Rl
+from stages.core.sections import Rl
 from stages.core.seeding import derived_seed, numpy_generator
 from stages.corpus.histories import load
 from stages.corpus.reserve import divide, held_back_contexts
 from stages.policy import backbone
 from stages.policy.algorithm import Learner, Recipe
 from stages.policy.device import accelerator
+from stages.policy.diagnostics import of_run
 from stages.policy.heldout import Watch
-from stages.policy.run_state import RunState, summary
+from stages.policy.run_state import RunState
 from stages.policy.task import Task
 from stages.rewards.click_model import ClickModel, ModelledFeedback
 from stages.rewards.environment import LoggedFeedback, Rewards
@@ -70,13 +72,14 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
         generator = torch.Generator(learner.accelerator.device).manual_seed(derived_seed(seed, "slates", step))
         found = learner.step(now, spare, generator, compare=look)
         state.curve.add(step=step + 1, **found, cold_mass=watch.cold_mass(learner))
-        log_speed(step + 1, found, len(now) * rl.group_size, time.perf_counter() - started)
+        tokens = len(now) * rl.group_size * rl.slate_length * learner.task.space.trie.depth
+        log_speed(step + 1, found, tokens, time.perf_counter() - started)
         if look:
             state.look(watch, step + 1)
     state.restore_best()
     with fresh_folder(paths.model(dataset, space, optimizer, seed)) as folder:
         backbone.save(learner.model, card, folder)
-    write_json(paths.run_metrics(dataset, row, seed), summary(state.curve.rows))
+    write_json(paths.run_metrics(dataset, row, seed), of_run(state.curve.rows))
     state.checkpoint.drop()
 
 
@@ -145,11 +148,14 @@ def recipe(rl: Rl, own: Any) -> Recipe:
     )
 
 
-def log_speed(step: int, found: dict[str, float], slates: int, seconds: float) -> None:
-    """Say how a step went and how fast; speeds stand in no output, since a file with a clock in it never repeats."""
-    text = "step %d: reward %.4f, entropy %.3f bits, ratio %.3f to %.3f, %.0f slates/s"
+def log_speed(step: int, found: dict[str, float], tokens: int, seconds: float) -> None:
+    """Say how a step went and how fast, all of it: rollout, updates, looks at the policy.
+
+    Speeds stand in no output, since a file with a clock in it never repeats.
+    """
+    text = "step %d: reward %.4f, entropy %.3f bits, ratio %.3f to %.3f, %.0f tokens/s"
     shown = [found[name] for name in ("reward", "entropy", "ratio_min", "ratio_max")]
-    stage.log.info(text, step, *shown, slates / seconds)
+    stage.log.info(text, step, *shown, tokens / seconds)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
 from stages.core.files import fresh_folder
+from stages.core.params import Params
 from stages.core.provenance import cell_fingerprint, made_by
-from stages.core.sections import Params
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints, load
 from stages.corpus.reserve import divide

@@ -1,5 +1,6 @@
 """What several tests need: the repository on the path, and copies of the project that a test may change."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import stages  # noqa: E402, F401 - sets what OpenMP reads before a test imports torch
 

@@ -22,6 +22,7 @@ TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 # Code that no cell declares: none of it can change an output.
 NO_DEPENDENCY = {
     "stages/core/params.py": "refuses values; those that are read stand under `params`",
+    "stages/core/section.py": "the same",
     "stages/core/sections.py": "the same",
     "stages/core/stage.py": "command line, log, progress bar",
     "stages/core/paths.py": "names of files; they stand in deps and outs",
@@ -360,12 +361,12 @@ def test_every_optimizer_can_be_put_on_the_axis(name):
 
 
 REINFORCE = """
-from stages.core.sections import Rate, Section
+from stages.core.section import OptimizerSection
 from stages.objectives.terms import Loss, slate_ratio, summed_advantages
 
 
-class Params(Section):
-    lr: Rate | None
+class Params(OptimizerSection):
+    pass
 
 
 def advantages(rewards, weights, params, divide_by_std):
@@ -381,7 +382,7 @@ def test_an_optimizer_is_a_module_a_section_and_a_list_entry(project, python):
     before = cells(project)
     (project / "stages/objectives/reinforce.py").write_text(REINFORCE)
     text = (project / "params.yaml").read_text()
-    text = text.replace("optimizers:\n", "optimizers:\n  - reinforce\n", 1) + "\nreinforce:\n  lr: null\n"
+    text = text.replace("optimizers:\n", "optimizers:\n  - reinforce\n", 1) + "\nreinforce:\n  lr: null\n  kl: null\n"
     (project / "params.yaml").write_text(text)
     loads = python("-c", "from stages.core import params; assert params.load().own['reinforce'].lr is None")
     assert loads.returncode == 0, loads.stderr

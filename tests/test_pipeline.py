@@ -43,7 +43,7 @@ SAGE_CELLS = {
 }
 
 
-KILLS = int(os.environ.get("SAGE_TEST_KILLS", "2"))  # moments at which sft and rl are killed
+KILLS = int(os.environ.get("SAGE_TEST_KILLS", "1"))  # moments at which sft and rl are killed
 
 
 def environment(repository: Path) -> dict[str, str]:
@@ -185,7 +185,8 @@ def test_a_colleague_pulls_and_trains_nothing(repository: Path, tmp_path: Path) 
 
 
 def test_two_seeds_of_two_optimizers(repository: Path) -> None:
-    output = run(repository, "dvc", "exp", "run", "-S", "optimizers=[sft,sage]", "-S", "seeds=[1,2]")
+    overrides = ["optimizers=[sft,sage]", "seeds=[1,2]", "baselines=[popularity]"]
+    output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
     assert {"sft@slice-semantic_id-2", "rl@slice-semantic_id-sage-2"} <= stages_run(output)
     assert not any("grpo" in stage for stage in stages_run(output))
     summary = json.loads((repository / "metrics/slice.json").read_text())

@@ -1,10 +1,12 @@
 """The stage rl: whose values it takes, the optimizer's own or the shared ones, and what a run says of itself."""
 
+import numpy as np
 import pytest
 
 from stages import rl
 from stages.core import params
-from stages.policy.run_state import summary
+from stages.policy.diagnostics import of_run
+from stages.policy.task import correlations
 
 
 @pytest.mark.parametrize(("shared", "own", "want"), [(0.02, None, 0.02), (0.02, 0.0, 0.0), (0.0, 0.5, 0.5)])
@@ -34,13 +36,22 @@ def row(**values: float) -> dict[str, float]:
 
 def test_a_run_says_why_it_compares_nothing():
     """Means over steps; a look's columns over looks. One step with a bound will do; half is not most."""
-    still = summary([row(), row(no_signal_share=0.5)])
+    still = of_run([row(), row(no_signal_share=0.5)])
     assert still["no_comparison"] == ["no bound ever acted"]
     assert still["no_signal_share"] == 0.375
-    acted = summary([row(), row(at_lower_bound=0.5, bound_share_max=0.75, gbpo_cosine=0.9), row(no_signal_share=1.0)])
+    acted = of_run([row(), row(at_lower_bound=0.5, bound_share_max=0.75, gbpo_cosine=0.9), row(no_signal_share=1.0)])
     assert acted["no_comparison"] == []
     assert acted["at_lower_bound"] == pytest.approx(0.5 / 3)
     assert acted["gbpo_cosine"] == 0.9
-    silent = summary([row(bound_share_max=1.0, no_signal_share=0.9)])
+    silent = of_run([row(bound_share_max=1.0, no_signal_share=0.9)])
     assert silent["no_comparison"] == ["most groups carried no signal"]
-    assert summary([{"step": 0, "cold_mass": 0.1}]) == {}  # the optimizer `sft`
+    assert still["correlations"] == []
+    paired = of_run([row(correlation_click_like=0.5), row(correlation_click_like=0.75), row()])
+    assert paired["correlations"] == [["click_like", 0.625]]  # a step in which one was constant has none
+    assert of_run([{"step": 0, "cold_mass": 0.1}]) == {}  # the optimizer `sft`
+
+
+def test_correlation_of_objectives_by_hand():
+    """R_0 = 0, 1, 1, 0 and R_1 = 0, 1, 0, 0: covariance 1/8, stds 1/2 and sqrt(3)/4: 1 / sqrt(3); a constant: none."""
+    rewards = np.array([[[0, 0, 2], [1, 1, 2]], [[1, 0, 2], [0, 0, 2]]], dtype=float)  # [B, K, M]
+    assert correlations(rewards, ["a", "b", "c"]) == {"correlation_a_b": pytest.approx(3**-0.5)}

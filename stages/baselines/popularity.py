@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from stages.core.sections import Count, Section
+from stages.core.section import Count, Section
 from stages.corpus.histories import Histories, Ints
 
 ROWS = 1024  # users ranked at once

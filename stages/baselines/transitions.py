@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from stages.core.sections import Count, Rate, Section
+from stages.core.section import Count, Rate, Section
 from stages.corpus.histories import Histories, Ints
 
 Floats = npt.NDArray[np.float64]

@@ -12,16 +12,83 @@ import difflib
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from stages.core.errors import InputError, one_of
-from stages.core.sections import Axes, Params
+from stages.core.section import Name, Section
+from stages.core.sections import (
+    Backbone,
+    Corpus,
+    Evaluate,
+    Figure3,
+    Recommend,
+    Rewards,
+    Rl,
+    SemanticId,
+    Sft,
+)
 
 STAGES = Path(__file__).parents[1]
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Axes(Section):
+    """The lists that span the matrix of cells."""
+
+    datasets: list[Name] = Field(min_length=1)
+    action_spaces: list[Name] = Field(min_length=1)
+    optimizers: list[Name] = Field(min_length=1)
+    baselines: list[Name]
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    backbone: Name
+    encoder: Name
+
+    @field_validator("datasets", "action_spaces", "optimizers", "baselines", "seeds")
+    @classmethod
+    def _no_twins(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"{values} names one value twice")
+        return values
+
+
+class Params(Section):
+    """The whole file."""
+
+    axes: Axes
+    corpora: dict[Name, Corpus]
+    semantic_id: SemanticId
+    backbones: dict[Name, Backbone]
+    sft: Sft
+    rl: Rl
+    rewards: Rewards
+    recommend: Recommend
+    evaluate: Evaluate
+    figure_3: Figure3
+    own: dict[str, Any]
+    """Sections of optimizers and baselines, by name."""
+
+    @model_validator(mode="after")
+    def _rewards_fit(self) -> Self:
+        if self.rl.minibatches > self.rl.contexts:
+            raise ValueError(f"rl.minibatches {self.rl.minibatches} is more than rl.contexts {self.rl.contexts}")
+        if self.rl.horizon > self.sft.holdback:
+            raise ValueError(
+                f"rl.horizon {self.rl.horizon} is more than sft.holdback {self.sft.holdback}, the items it needs"
+            )
+        return self
+
+    def corpus(self, dataset: str) -> Corpus:
+        """The section of a data set. Raises InputError where there is none."""
+        one_of("--dataset", dataset, list(self.corpora), "keys of corpora")
+        return self.corpora[dataset]
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.backbones[self.axes.backbone]
+
 
 AXES = tuple(Axes.model_fields)
 SHARED = tuple(name for name in Params.model_fields if name not in ("axes", "own"))

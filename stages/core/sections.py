@@ -4,34 +4,11 @@ An optimizer's or a baseline's own section is the class `Params` of its module. 
 field has a default.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from stages.core.errors import one_of
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]*$")]
-
-
-class Section(BaseModel):
-    """A frozen section: unknown keys fail, and a number written as `5e-6`, which YAML reads as text, is a number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python takes YAML's true for 1; here it is a fault, in lists and mappings as well; sections check theirs."""
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        if annotation is not bool and not section and any(isinstance(each, bool) for each in inner):
-            raise ValueError("true and false are no values of this key")
-        return value
+from stages.core.section import Count, Name, NotNegative, Rate, Section, Share
 
 
 class Feedback(Section):
@@ -219,58 +196,3 @@ class Evaluate(Section):
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     seed: int
-
-
-class Axes(Section):
-    """The lists that span the matrix of cells."""
-
-    datasets: list[Name] = Field(min_length=1)
-    action_spaces: list[Name] = Field(min_length=1)
-    optimizers: list[Name] = Field(min_length=1)
-    baselines: list[Name]
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    backbone: Name
-    encoder: Name
-
-    @field_validator("datasets", "action_spaces", "optimizers", "baselines", "seeds")
-    @classmethod
-    def _no_twins(cls, values: list[Any]) -> list[Any]:
-        if len(set(values)) < len(values):
-            raise ValueError(f"{values} names one value twice")
-        return values
-
-
-class Params(Section):
-    """The whole file."""
-
-    axes: Axes
-    corpora: dict[Name, Corpus]
-    semantic_id: SemanticId
-    backbones: dict[Name, Backbone]
-    sft: Sft
-    rl: Rl
-    rewards: Rewards
-    recommend: Recommend
-    evaluate: Evaluate
-    figure_3: Figure3
-    own: dict[str, Any]
-    """Sections of optimizers and baselines, by name."""
-
-    @model_validator(mode="after")
-    def _rewards_fit(self) -> Self:
-        if self.rl.minibatches > self.rl.contexts:
-            raise ValueError(f"rl.minibatches {self.rl.minibatches} is more than rl.contexts {self.rl.contexts}")
-        if self.rl.horizon > self.sft.holdback:
-            raise ValueError(
-                f"rl.horizon {self.rl.horizon} is more than sft.holdback {self.sft.holdback}, the items it needs"
-            )
-        return self
-
-    def corpus(self, dataset: str) -> Corpus:
-        """The section of a data set. Raises InputError where there is none."""
-        one_of("--dataset", dataset, list(self.corpora), "keys of corpora")
-        return self.corpora[dataset]
-
-    @property
-    def backbone(self) -> Backbone:
-        return self.backbones[self.axes.backbone]

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from stages.core.sections import NotNegative, Rate, Section, Share
+from stages.core.section import OptimizerSection, Share
 from stages.objectives.terms import Loss, ScoredSlates, spread, summed_advantages, token_ratio, token_surrogate_loss
 
 High = Annotated[float, Field(ge=1)]
@@ -31,7 +31,7 @@ Step = Annotated[float, Field(gt=0)]
 SEPARABLE = False  # the bounds are found on the whole batch
 
 
-class Params(Section):
+class Params(OptimizerSection):
     rho_0: Share
     """Share of the surrogate that rewarded tokens shall have."""
     c_high_min: High
@@ -46,10 +46,6 @@ class Params(Section):
     """Last one (b-)."""
     c_low_step: Step
     """Delta_2."""
-    lr: Rate | None
-    """null: the backbone's rl_lr."""
-    kl: NotNegative | None
-    """Weight of the divergence from the SFT policy; null: rl.kl."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:

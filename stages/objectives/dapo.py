@@ -7,8 +7,8 @@
 Every token of the batch weighs the same, so that a long slate weighs more than a short one.
 
 Where we differ:
-- A group without signal is left out of the mean, and RL draws other users in its place, `refills` times at most; the
-  paper draws until the batch is full.
+- Dynamic sampling: a group without signal is left out of the mean, and RL draws other users in its place, `refills`
+  times at most; the paper draws until the batch is full.
 - No overlong reward shaping: a slate always has L items.
 """
 
@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from stages.core.sections import NotNegative, Rate, Section
+from stages.core.section import OptimizerSection
 from stages.objectives.terms import (
     Loss,
     ScoredSlates,
@@ -33,17 +33,13 @@ from stages.objectives.terms import (
 SEPARABLE = False  # the mean is over the tokens of the whole batch
 
 
-class Params(Section):
+class Params(OptimizerSection):
     eps_low: Annotated[float, Field(gt=0, lt=1)]
     """How far a rejected token's ratio may fall below 1."""
     eps_high: Annotated[float, Field(gt=0)]
     """How far a rewarded token's ratio may rise above 1."""
     refills: Annotated[int, Field(ge=0)]
     """How often a rollout draws other users in place of groups without signal; read by RL."""
-    lr: Rate | None
-    """null: the backbone's rl_lr."""
-    kl: NotNegative | None
-    """Weight of the divergence from the SFT policy; null: rl.kl."""
 
 
 def advantages(rewards: Tensor, weights: Tensor, params: Params, divide_by_std: bool) -> Tensor:

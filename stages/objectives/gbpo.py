@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.core.sections import NotNegative, Rate, Section
+from stages.core.section import OptimizerSection
 from stages.objectives.terms import (
     Loss,
     ScoredSlates,
@@ -39,13 +39,9 @@ from stages.objectives.terms import (
 )
 
 
-class Params(Section):
+class Params(OptimizerSection):
     level: Literal["token", "item", "slate"]
     """What the bound is applied to the probability of."""
-    lr: Rate | None
-    """null: the backbone's rl_lr."""
-    kl: NotNegative | None
-    """Weight of the divergence from the SFT policy; null: rl.kl."""
 
 
 LEVELS: dict[str, Callable[[Tensor, ScoredSlates], Tensor]] = {

@@ -14,17 +14,13 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from stages.core.sections import NotNegative, Rate, Section
+from stages.core.section import OptimizerSection
 from stages.objectives.terms import Loss, ScoredSlates, decoupled_advantages, token_surrogate_loss
 
 
-class Params(Section):
+class Params(OptimizerSection):
     eps_clip: Annotated[float, Field(gt=0, lt=1)]
     """Half-width of the symmetric clip of a token's ratio."""
-    lr: Rate | None
-    """null: the backbone's rl_lr."""
-    kl: NotNegative | None
-    """Weight of the divergence from the SFT policy; null: rl.kl."""
 
 
 def advantages(rewards: Tensor, weights: Tensor, params: Params, divide_by_std: bool) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from stages.core.sections import NotNegative, Rate, Section
+from stages.core.section import OptimizerSection
 from stages.objectives.terms import (
     Loss,
     ScoredSlates,
@@ -25,15 +25,11 @@ from stages.objectives.terms import (
 )
 
 
-class Params(Section):
+class Params(OptimizerSection):
     eps_low: Annotated[float, Field(gt=0, lt=1)]
     """How far a rejected slate's ratio may fall below 1."""
     eps_high: Annotated[float, Field(gt=0)]
     """How far a rewarded slate's ratio may rise above 1."""
-    lr: Rate | None
-    """null: the backbone's rl_lr."""
-    kl: NotNegative | None
-    """Weight of the divergence from the SFT policy; null: rl.kl."""
 
 
 def advantages(rewards: Tensor, weights: Tensor, params: Params, divide_by_std: bool) -> Tensor:

@@ -30,14 +30,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from stages.core.sections import NotNegative, Rate, Section
+from stages.core.section import NotNegative, OptimizerSection
 from stages.objectives import terms
 from stages.objectives.terms import Loss, ScoredSlates, rejected, rewarded, share
 
 Terms = tuple[Tensor, dict[str, Tensor]]  # each slate's term of J [B, K], and diagnostics
 
 
-class Params(Section):
+class Params(OptimizerSection):
     form: Literal["surrogate", "gradient", "literal"]
     """Algorithm 1, or Eq. 3 with the bounds that the text means (gradient) or that Eq. 4 and 5 print (literal)."""
     eps_boost: NotNegative
@@ -52,10 +52,6 @@ class Params(Section):
     """Eq. 8 averages the log-ratio over items; `token` is GSPO's mean over tokens."""
     decouple: bool
     """Eq. 7; false sums the weighted rewards before the z-score (the ablation of Sec. 4.3)."""
-    lr: Rate | None
-    """null: the backbone's rl_lr."""
-    kl: NotNegative | None
-    """Weight of the divergence from the SFT policy; null: rl.kl."""
 
     @model_validator(mode="after")
     def _dual_clip_acts(self) -> Self:

@@ -25,11 +25,10 @@ from stages.objectives.terms import (
     summed_advantages,
     token_mean,
 )
+from stages.policy import diagnostics
 from stages.policy.logprobs import slate_log_probs
 from stages.policy.task import Experience, Task
 from stages.rewards.running_mean import RunningMean
-
-BOUND_SHARES = ("at_upper_bound", "at_lower_bound", "at_dual_clip", "bounded_rewarded", "bounded_rejected")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Recipe:
 
     updates: int  # passes over a rollout
     minibatches: int  # of a pass, with one optimizer step each
-    users_per_pass: int | None  # users whose slates are in memory at once; null: a minibatch
+    users_per_pass: int | None  # users whose slates are in memory at once, a micro-batch; null: a minibatch
     divide_by_std: bool
     kl: float
     max_grad_norm: float
@@ -70,9 +69,7 @@ class Learner:
     accelerator: Accelerator
 
     def step(self, contexts: Ints, spare: Ints, generator: torch.Generator, compare: bool) -> dict[str, float]:
-        """One rollout and its updates on contexts [B, 2]; returns the diagnostics of the last update.
-
-        Means over its minibatches; `bound_share_max` is the largest share at any bound in all of the updates.
+        """One rollout and its updates on contexts [B, 2]; returns their diagnostics (`diagnostics.of_rollout`).
 
         spare [.., 2]: further contexts, for an optimizer that replaces groups without signal. compare: also say how the
         loss's gradient lies to GBPO's, and the divergence from the SFT policy where it has no weight; both cost time.
@@ -108,18 +105,11 @@ class Learner:
         for update in range(recipe.updates):
             for part in minibatches:
                 last = update + 1 == recipe.updates and part is minibatches[-1]
-                diagnostics, log_probs = self._descend(batch, part, compare and last)
-                steps.append({name: value.detach().float() for name, value in diagnostics.items()})
+                own, log_probs = self._descend(batch, part, compare and last)
+                steps.append({name: value.detach().float() for name, value in own.items()})
                 if batch.old is None:
                     batch = replace(batch, old=log_probs)
-        of_update = steps[-len(minibatches) :]
-        described = {name: torch.stack([step[name] for step in of_update]).mean() for name in of_update[0]}
-        for name, extreme in (("ratio_min", torch.min), ("ratio_max", torch.max)):
-            if name in described:
-                described[name] = extreme(torch.stack([step[name] for step in of_update]))
-        described |= {name: value for name, value in steps[-1].items() if name not in described}  # the cosine
-        shares = [step[name] for step in steps for name in BOUND_SHARES if name in step]
-        described["bound_share_max"] = torch.stack(shares).max() if shares else torch.zeros_like(advantage[0, 0])
+        described = diagnostics.of_rollout(steps, len(minibatches))
         described["no_signal_share"] = 1 - (rewarded(advantage) | rejected(advantage)).any(1).float().mean()
         described["advantage_std"] = advantage.std()
         described["sampler_mismatch"] = (found.slates.log_probs.flatten(2) - batch.old).abs().max()
@@ -221,7 +211,7 @@ class Learner:
             for users in self._passes(part):
                 own, _ = self._log_probs(self.model, batch.found, users)
                 self.accelerator.backward((own * gradient[users - part[0]]).sum())
-            found.append(torch.cat([weight.grad.flatten() for weight in self.model.parameters()]))
+            found.append(torch.cat([weight.grad.flatten().double() for weight in self.model.parameters()]))
         cosine = torch.nn.functional.cosine_similarity(*found, dim=0)
         return cosine.where(found[0].any() & found[1].any(), torch.nan)  # without a gradient there is no angle
 

@@ -70,26 +70,3 @@ class RunState:
         """Put the best policy into the model; a run without a step keeps what it started from."""
         if self.best:
             load_model_state("best", self.learner.model, self.best)
-
-
-SHARES = ("at_upper_bound", "at_lower_bound", "bounded_rewarded", "bounded_rejected")
-SHOWN = (*SHARES, "bound_share_max", "no_signal_share", "gbpo_cosine", "kl", "ratio_q05", "ratio_q95")
-MOSTLY = 0.5  # share of groups without signal from which on a run says little
-
-
-def summary(rows: list[dict[str, float | int | str]]) -> dict[str, object]:
-    """A run in at most 10 scalars, means over its steps, and why it compares no optimizers, where it does not.
-
-    `no_comparison` is a list, empty for a run that does: without bounds that act an optimizer is its advantages alone,
-    and groups without signal teach nothing. A run without a step has nothing to say.
-    """
-    values = {name: [float(row[name]) for row in rows if row.get(name) not in (None, "")] for name in SHOWN}
-    found: dict[str, object] = {name: sum(own) / len(own) for name, own in values.items() if own}
-    if "no_signal_share" not in found:
-        return {}
-    reasons = []
-    if not any(values["bound_share_max"]):
-        reasons.append("no bound ever acted")
-    if sum(values["no_signal_share"]) > MOSTLY * len(values["no_signal_share"]):
-        reasons.append("most groups carried no signal")
-    return {**found, "no_comparison": reasons}

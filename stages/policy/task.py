@@ -1,5 +1,6 @@
 """What a policy is asked in RL, and what it earns: prompts of contexts, slates of the policy, rewards from the log."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 
 from stages.action_spaces.base import ActionSpace, Prompts, prompts
 from stages.corpus.histories import Ints
+from stages.policy.diagnostics import CORRELATION
 from stages.policy.rollout import Slates, sample_slates
 from stages.rewards.environment import Rewards
 from stages.rewards.feedback import Floats
@@ -107,4 +109,18 @@ class Task:
             "entropy": found.entropy.mean(),
             "invalid_share": float((items < 0).mean()),
             "distinct_items": len(np.unique(items)),
+            **correlations(found.rewards, list(self.environment.weights)),
         }
+
+
+def correlations(rewards: Floats, names: Sequence[str]) -> dict[str, float]:
+    """Pearson correlation of each two of M objectives [B, K, M] over all slates, where neither is constant.
+
+    Near 1, Eq. 7 has little to decouple.
+    """
+    columns = rewards.reshape(-1, len(names)).T
+    varying = [m for m in range(len(names)) if np.ptp(columns[m]) > 0]
+    return {
+        f"{CORRELATION}{names[m]}_{names[n]}": float(np.corrcoef(columns[m], columns[n])[0, 1])
+        for m, n in itertools.combinations(varying, 2)
+    }

@@ -1,0 +1,57 @@
+"""What a run of RL says of itself: a rollout's updates as one row of the curve, and the curve as one row of a table."""
+
+import torch
+from torch import Tensor
+
+BOUND_SHARES = ("at_upper_bound", "at_lower_bound", "at_dual_clip", "bounded_rewarded", "bounded_rejected")
+"""Shares of samples whose gradient a bound stops or lessens: what PPO's users know as the clip fraction."""
+
+SHOWN = (
+    *(name for name in BOUND_SHARES if name != "at_dual_clip"),
+    *("bound_share_max", "no_signal_share", "gbpo_cosine", "kl", "ratio_q05", "ratio_q95"),
+)
+CORRELATION = "correlation_"  # and the names of two objectives: a column of the curve
+MOSTLY = 0.5  # share of groups without signal from which on a run says little
+
+
+def of_rollout(steps: list[dict[str, Tensor]], minibatches: int) -> dict[str, Tensor]:
+    """What a rollout's optimizer steps, in order, come to: the means over the last update's minibatches.
+
+    The ratio's extremes are those of that update; what only the last minibatch knows, such as the cosine, is its own.
+    `bound_share_max` is the largest share at any bound in all of the updates.
+    """
+    update = steps[-minibatches:]
+    found = {name: torch.stack([step[name] for step in update]).mean() for name in update[0]}
+    for name, extreme in (("ratio_min", torch.min), ("ratio_max", torch.max)):
+        if name in found:
+            found[name] = extreme(torch.stack([step[name] for step in update]))
+    found |= {name: value for name, value in update[-1].items() if name not in found}
+    shares = [step[name] for step in steps for name in BOUND_SHARES if name in step]
+    found["bound_share_max"] = torch.stack(shares).max() if shares else torch.zeros_like(next(iter(found.values())))
+    return found
+
+
+def of_run(rows: list[dict[str, float | int | str]]) -> dict[str, object]:
+    """A run in at most 10 scalars, means over its steps, and why it compares no optimizers, where it does not.
+
+    `no_comparison` is a list, empty for a run that does: without bounds that act an optimizer is its advantages alone,
+    and groups without signal teach nothing. `correlations` lists how each two objectives go together over a rollout's
+    slates. A run without a step has nothing to say.
+    """
+    values = {name: [float(row[name]) for row in rows if row.get(name) not in (None, "")] for name in SHOWN}
+    found: dict[str, object] = {name: sum(own) / len(own) for name, own in values.items() if own}
+    if "no_signal_share" not in found:
+        return {}
+    reasons = []
+    if not any(values["bound_share_max"]):
+        reasons.append("no bound ever acted")
+    if sum(values["no_signal_share"]) > MOSTLY * len(values["no_signal_share"]):
+        reasons.append("most groups carried no signal")
+    return {**found, "correlations": _correlations(rows), "no_comparison": reasons}
+
+
+def _correlations(rows: list[dict[str, float | int | str]]) -> list[list[str | float]]:
+    """Pairs of objectives and their correlation, mean over the steps in which both vary."""
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(CORRELATION))
+    own = {name: [float(row[name]) for row in rows if row.get(name) not in (None, "")] for name in names}
+    return [[name.removeprefix(CORRELATION), sum(values) / len(values)] for name, values in own.items()]
