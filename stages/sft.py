@@ -77,9 +77,13 @@ def epoch_examples(histories: Histories, settings: Params, seed: int) -> Callabl
         plan = SlateLabels(slate_length, sft.label_horizon, sft.history_items, sft.fill_weight, fill)
         return lambda epoch: list(slate_examples(histories, seen, plan, numpy_generator(seed, "sft", epoch)))
     sequences = [histories.train(user)[:length] for user, length in enumerate(seen)]
+    moments = [
+        histories.train_moments(user)[:length] if sft.shuffle_ties else np.arange(length)
+        for user, length in enumerate(seen)
+    ]
     window = sft.history_items + slate_length  # a prompt and the slate behind it: no position is new at inference
     return lambda epoch: list(
-        history_examples(sequences, window, sft.item_dropout, numpy_generator(seed, "sft", epoch))
+        history_examples(sequences, moments, window, sft.item_dropout, numpy_generator(seed, "sft", epoch))
     )
 
 

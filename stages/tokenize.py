@@ -10,7 +10,7 @@ from stages.core.schema import ITEMS, read
 from stages.semantic_ids.collisions import reassign_last_code
 from stages.semantic_ids.embedding import embed
 from stages.semantic_ids.report import collision_rate, perplexity, reconstruction_error, usage
-from stages.semantic_ids.rkmeans import residual_kmeans
+from stages.semantic_ids.rkmeans import fewest_levels, residual_kmeans
 from stages.semantic_ids.table import id_table
 
 
@@ -18,12 +18,14 @@ def main(dataset: str, encoder: str) -> None:
     settings = params.load().semantic_id
     items = read(paths.corpus(dataset) / "items.parquet", ITEMS)
     vectors = embed(items["text"].to_pylist(), paths.encoder(encoder), stage.progress)
-    raw, codebooks = residual_kmeans(vectors, settings.levels, settings.codebook_size, settings.seed)
+    levels = settings.levels or fewest_levels(len(vectors), settings.codebook_size)
+    raw, codebooks = residual_kmeans(vectors, levels, settings.codebook_size, settings.seed)
     codes = reassign_last_code(raw, vectors, codebooks)
     with fresh_folder(paths.actions(dataset, "semantic_id")) as folder:
         write_table(folder / "ids.parquet", id_table(codes))
     report = {
         "items": len(codes),
+        "levels": levels,
         "collision_rate_before": collision_rate(raw),
         "collision_rate_after": collision_rate(codes),
         "items_reassigned": float((raw != codes).any(1).mean()),
@@ -34,8 +36,9 @@ def main(dataset: str, encoder: str) -> None:
     }
     write_json(paths.stage_metrics(dataset, "semantic_id"), report)
     stage.log.info(
-        "%d items, %.1f%% of them with a shared id before, none after",
+        "%d items in %d levels, %.1f%% of them with a shared id before, none after",
         len(codes),
+        levels,
         100 * report["collision_rate_before"],
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from stages.core.files import fresh_folder, write_table
 from stages.core.sections import Corpus, Feedback
 from stages.corpus import local, movielens
 from stages.corpus.cut import at_level, cold_items, core, cut, feedback, leave_one_out, time_order
-from stages.corpus.histories import load
+from stages.corpus.histories import load, moments
 from stages.corpus.raw_log import RawLog
 
 BEAUTY = Path(__file__).parents[2] / "shared" / "data" / "beauty"
@@ -429,6 +430,13 @@ def test_stages_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(InputError, match=r"--encoder: 'huge' is none of: .*minilm"):
         download_encoder.main("huge")
     assert not Path("models").exists()
+
+
+def test_moments_number_the_runs_of_one_timestamp() -> None:
+    """User 0: two at 5, one at 9, two of unknown time; user 1: one at 9, which is another moment, and one at 5."""
+    user, stamp = np.array([0, 0, 0, 0, 0, 1, 1]), pa.chunked_array([[5, 5, 9, None, None, 9, 5]])
+    assert moments(user, stamp).tolist() == [0, 0, 1, 2, 3, 4, 5]
+    assert moments(user[:0], stamp[:0]).tolist() == []
 
 
 @pytest.mark.skipif(not BEAUTY.is_dir(), reason="the Beauty set is not at ../shared/data/beauty")

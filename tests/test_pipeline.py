@@ -90,7 +90,7 @@ def write_params(repository: Path, data: Path) -> None:
         "path": str(data),
         "category_level": None,
     }
-    values["semantic_id"]["codebook_size"] = 16
+    values["semantic_id"]["codebook_size"] = 32
     values["backbones"]["tiny"] |= {"hidden_size": 16, "layers": 1, "heads": 2, "feed_forward": 32}
     values["sft"] |= {"epochs": 2, "batch_items": 128, "history_items": 10}
     values["rl"] |= {"rollouts": 2, "contexts": 4, "group_size": 4, "evaluate_every": 1, "cold_contexts": 2}

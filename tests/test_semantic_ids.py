@@ -13,7 +13,7 @@ from stages.core.errors import InputError
 from stages.core.files import write_table
 from stages.semantic_ids import report
 from stages.semantic_ids.collisions import reassign_last_code
-from stages.semantic_ids.rkmeans import residual_kmeans
+from stages.semantic_ids.rkmeans import fewest_levels, residual_kmeans
 from stages.semantic_ids.table import code_columns, id_table
 
 ONE_PREFIX = pytest.mark.filterwarnings("ignore:Number of distinct clusters")
@@ -54,6 +54,14 @@ def test_every_level_takes_the_error_down():
     assert [book.shape for book in books] == [(4, 6)] * 3
     errors = [report.reconstruction_error(codes[:, :level], points, books[:level]) for level in (1, 2, 3)]
     assert 1 > errors[0] > errors[1] > errors[2] > 0
+
+
+@pytest.mark.parametrize(
+    ("items", "size", "levels"), [(1682, 64, 2), (2048, 64, 2), (2049, 64, 3), (12101, 64, 3), (2, 4, 1)]
+)
+def test_fewest_levels(items, size, levels):
+    """64 ** 2 = 4096 is two ids for each of 2,048 items."""
+    assert fewest_levels(items, 64) == levels
 
 
 def test_two_levels_by_hand():

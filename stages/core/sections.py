@@ -64,7 +64,8 @@ class Corpus(Section):
 class SemanticId(Section):
     """Residual k-means ids."""
 
-    levels: Annotated[int, Field(ge=1, le=5)]
+    levels: Annotated[int, Field(ge=1, le=5)] | None
+    """Codes per item; null: the fewest that leave two ids for each item."""
     codebook_size: Annotated[int, Field(ge=2)]
     seed: int
 
@@ -104,6 +105,7 @@ class Sft(Section):
     label: Literal["history", "slate"]
     epochs: Count
     batch_items: Count
+    shuffle_ties: bool
     item_dropout: Annotated[float, Field(ge=0, lt=1)]
     history_items: Annotated[int, Field(ge=2)]
     warmup: Share

@@ -46,14 +46,16 @@ class Batch(NamedTuple):
 
 
 def history_examples(
-    sequences: list[Ints], window: int, dropout: float, generator: np.random.Generator
+    sequences: list[Ints], moments: list[Ints], window: int, dropout: float, generator: np.random.Generator
 ) -> Iterator[Example]:
     """Cut every history into windows at an offset drawn anew, so that no item always stands at a window's start.
 
-    Each item is left out with probability `dropout`, drawn anew as well.
+    Drawn anew as well: the order of a history's items of one moment, and which are left out, each with probability
+    `dropout`.
     """
-    for sequence in sequences:
-        kept = sequence[generator.random(len(sequence)) >= dropout]
+    for sequence, moment in zip(sequences, moments, strict=True):
+        ordered = sequence[np.lexsort([generator.random(len(sequence)), moment])]
+        kept = ordered[generator.random(len(sequence)) >= dropout]
         offset = int(generator.integers(window))
         for part in np.split(kept, range(offset, len(kept), window)):
             if len(part):

@@ -1,5 +1,7 @@
 """Residual k-means: each level clusters what the levels before it left over (OneRec, arXiv 2502.18965)."""
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans
@@ -26,3 +28,8 @@ def residual_kmeans(vectors: Floats, levels: int, size: int, seed: int) -> tuple
             codebooks.append(means.cluster_centers_.astype(np.float32))
             residual = residual - codebooks[-1][codes[-1]]
     return np.stack(codes, axis=1), codebooks
+
+
+def fewest_levels(items: int, size: int) -> int:
+    """How many levels of `size` codes give at least two ids per item: room for k-means to put like items together."""
+    return next(levels for levels in itertools.count(1) if size**levels >= 2 * items)
