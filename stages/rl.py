@@ -11,7 +11,6 @@ Left out: several processes; one process uses one GPU, or the CPU.
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +23,14 @@ from stages.core.errors import InputError
 from stages.core.files import fresh_folder, write_json
 from stages.core.params import Params
 from stages.core.provenance import cell_fingerprint, made_by
+from stages.core.section import OptimizerSection
 from stages.core.sections import Rl
 from stages.core.seeding import derived_seed, numpy_generator
 from stages.corpus.histories import load
 from stages.corpus.reserve import divide, held_back_contexts
-from stages.policy import backbone
+from stages.policy import backbone, diagnostics
 from stages.policy.algorithm import Learner, Recipe
 from stages.policy.device import accelerator
-from stages.policy.diagnostics import of_run
 from stages.policy.heldout import Watch
 from stages.policy.run_state import RunState
 from stages.policy.task import Task
@@ -79,7 +78,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     state.restore_best()
     with fresh_folder(paths.model(dataset, space, optimizer, seed)) as folder:
         backbone.save(learner.model, card, folder)
-    write_json(paths.run_metrics(dataset, row, seed), of_run(state.curve.rows))
+    write_json(paths.run_metrics(dataset, row, seed), diagnostics.of_run(state.curve.rows))
     state.checkpoint.drop()
 
 
@@ -108,7 +107,7 @@ def start(
         temperature=rl.temperature,
         device=machine.device,
     )
-    rate = getattr(own, "lr", None) or body.rl_lr
+    rate = (own.lr if own else None) or body.rl_lr
     learner = Learner(
         model=model,
         reference=reference,
@@ -135,9 +134,9 @@ def environment(settings: Params, log: LoggedFeedback, seed: int) -> Rewards:
     return ModelledFeedback(log, model, rewards.source == "both")
 
 
-def recipe(rl: Rl, own: Any) -> Recipe:
+def recipe(rl: Rl, own: OptimizerSection | None) -> Recipe:
     """How a rollout is learnt from; an optimizer's section may hold a `kl` of its own, and 0 is one."""
-    kl = getattr(own, "kl", None)
+    kl = own.kl if own else None
     return Recipe(
         updates=rl.updates_per_rollout,
         minibatches=rl.minibatches,
@@ -149,7 +148,7 @@ def recipe(rl: Rl, own: Any) -> Recipe:
 
 
 def log_speed(step: int, found: dict[str, float], tokens: int, seconds: float) -> None:
-    """Say how a step went and how fast, all of it: rollout, updates, looks at the policy.
+    """Say how a step went and how fast: the tokens that it learnt from, over the time of rollout and updates.
 
     Speeds stand in no output, since a file with a clock in it never repeats.
     """

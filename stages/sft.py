@@ -54,7 +54,7 @@ def main(dataset: str, space: str, seed: int) -> None:
     best_epoch = training.fit(
         model,
         actions,
-        epoch_examples(histories, settings, seed),
+        epoch_examples(histories, settings, settings.corpus(dataset).shuffle_ties, seed),
         training.next_item_examples(contexts, histories.valid[judged], sft.history_items),
         recipe,
         accelerator(body.precision),
@@ -67,7 +67,9 @@ def main(dataset: str, space: str, seed: int) -> None:
     stage.log.info("best epoch %d, validation loss %s", best_epoch, min(row["valid_loss"] for row in curve.rows))
 
 
-def epoch_examples(histories: Histories, settings: Params, seed: int) -> Callable[[int], list[Example]]:
+def epoch_examples(
+    histories: Histories, settings: Params, shuffle_ties: bool, seed: int
+) -> Callable[[int], list[Example]]:
     """The examples of an epoch, drawn from (seed, epoch) by the label that params.yaml names."""
     sft, slate_length = settings.sft, settings.rl.slate_length
     seen = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
@@ -77,13 +79,10 @@ def epoch_examples(histories: Histories, settings: Params, seed: int) -> Callabl
         plan = SlateLabels(slate_length, sft.label_horizon, sft.history_items, sft.fill_weight, fill)
         return lambda epoch: list(slate_examples(histories, seen, plan, numpy_generator(seed, "sft", epoch)))
     sequences = [histories.train(user)[:length] for user, length in enumerate(seen)]
-    moments = [
-        histories.train_moments(user)[:length] if sft.shuffle_ties else np.arange(length)
-        for user, length in enumerate(seen)
-    ]
+    ties = [histories.train_ties(user)[:length] for user, length in enumerate(seen)] if shuffle_ties else None
     window = sft.history_items + slate_length  # a prompt and the slate behind it: no position is new at inference
     return lambda epoch: list(
-        history_examples(sequences, moments, window, sft.item_dropout, numpy_generator(seed, "sft", epoch))
+        history_examples(sequences, ties, window, sft.item_dropout, numpy_generator(seed, "sft", epoch))
     )
 
 

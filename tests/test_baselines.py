@@ -27,7 +27,7 @@ def log():
     items |= {"categories": [["x"]] * 5, "train_count": count, "cold": count == 0}
     return Histories(
         item=np.concatenate(sequences),
-        moment=np.arange(10),
+        tie=np.arange(10),
         offsets=np.array([0, 5, 9, 10]),
         train_length=train,
         valid=np.array([3, 0, -1]),

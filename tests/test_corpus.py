@@ -20,7 +20,7 @@ from stages.core.files import fresh_folder, write_table
 from stages.core.sections import Corpus, Feedback
 from stages.corpus import local, movielens
 from stages.corpus.cut import at_level, cold_items, core, cut, feedback, leave_one_out, time_order
-from stages.corpus.histories import load, moments
+from stages.corpus.histories import load, tie_groups
 from stages.corpus.raw_log import RawLog
 
 BEAUTY = Path(__file__).parents[2] / "shared" / "data" / "beauty"
@@ -33,6 +33,7 @@ def corpus(**changes: Any) -> Corpus:
         "path": None,
         "k_core": 1,
         "tie_order": "file",
+        "shuffle_ties": False,
         "category_level": None,
         "cold_share": 0.05,
         "cold_ties": "include",
@@ -432,11 +433,11 @@ def test_stages_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert not Path("models").exists()
 
 
-def test_moments_number_the_runs_of_one_timestamp() -> None:
-    """User 0: two at 5, one at 9, two of unknown time; user 1: one at 9, which is another moment, and one at 5."""
+def test_tie_groups_number_the_runs_of_one_timestamp() -> None:
+    """User 0: two at 5, one at 9, two of unknown time; user 1: one at 9, which is another tie, and one at 5."""
     user, stamp = np.array([0, 0, 0, 0, 0, 1, 1]), pa.chunked_array([[5, 5, 9, None, None, 9, 5]])
-    assert moments(user, stamp).tolist() == [0, 0, 1, 2, 3, 4, 5]
-    assert moments(user[:0], stamp[:0]).tolist() == []
+    assert tie_groups(user, stamp).tolist() == [0, 0, 1, 2, 3, 4, 5]
+    assert tie_groups(user[:0], stamp[:0]).tolist() == []
 
 
 @pytest.mark.skipif(not BEAUTY.is_dir(), reason="the Beauty set is not at ../shared/data/beauty")

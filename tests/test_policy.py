@@ -447,7 +447,7 @@ def test_history_windows_hold_every_item_once_and_in_order(window):
     sequences = [np.arange(10, 17), np.arange(20, 21), np.arange(30, 42)]
     offsets = set()
     for seed in range(8):
-        examples = list(history_examples(sequences, sequences, window, 0.0, np.random.default_rng(seed)))
+        examples = list(history_examples(sequences, None, window, 0.0, np.random.default_rng(seed)))
         assert np.concatenate([example.targets for example in examples]).tolist() == np.concatenate(sequences).tolist()
         assert all(1 <= len(example.targets) <= window and not len(example.context) for example in examples)
         assert all(
@@ -460,18 +460,18 @@ def test_history_windows_hold_every_item_once_and_in_order(window):
 
 def test_item_dropout_leaves_a_part_of_the_history_in_order():
     """2,000 items, a quarter left out: 1,500 +- 4 standard deviations of 19.4."""
-    examples = list(history_examples([np.arange(2000)], [np.arange(2000)], 50, 0.25, np.random.default_rng(0)))
+    examples = list(history_examples([np.arange(2000)], None, 50, 0.25, np.random.default_rng(0)))
     kept = np.concatenate([example.targets for example in examples])
     assert (np.diff(kept) > 0).all()
     assert abs(len(kept) - 1500) < 78
 
 
-def test_items_of_one_moment_change_places():
-    """Moments of 1, 3 and 2 items: every order within them comes up, 1 * 6 * 2 = 12 of them, and no other."""
-    sequence, moment = np.array([7, 3, 9, 4, 1, 8]), np.array([0, 1, 1, 1, 2, 2])
+def test_tied_items_change_places():
+    """Ties of 1, 3 and 2 items: every order within them comes up, 1 * 6 * 2 = 12 of them, and no other."""
+    sequence, tie = np.array([7, 3, 9, 4, 1, 8]), np.array([0, 1, 1, 1, 2, 2])
     found = set()
     for seed in range(200):
-        examples = history_examples([sequence], [moment], 50, 0.0, np.random.default_rng(seed))
+        examples = history_examples([sequence], [tie], 50, 0.0, np.random.default_rng(seed))
         found.add(tuple(np.concatenate([example.targets for example in examples]).tolist()))
     assert len(found) == 12
     assert {(order[0], *sorted(order[1:4]), *sorted(order[4:])) for order in found} == {(7, 3, 4, 9, 1, 8)}
@@ -480,7 +480,7 @@ def test_items_of_one_moment_change_places():
 def logged(item: list[int], like: list[int], train: list[int], length: list[int]) -> Histories:
     return Histories(
         item=np.array(item),
-        moment=np.arange(len(item)),
+        tie=np.arange(len(item)),
         offsets=np.concatenate([[0], np.cumsum(length)]),
         train_length=np.array(train),
         valid=np.full(len(train), -1),
@@ -656,7 +656,7 @@ def fit(space, checkpoint: Checkpoint, folder, stop_at: tuple[int, int] | None =
     sequences = [np.random.default_rng(user).permutation(ITEMS)[:8] for user in range(9)]
 
     def examples(epoch: int) -> list[Example]:
-        return list(history_examples(sequences, [np.arange(8)] * 9, 20, 0.0, np.random.default_rng(epoch)))
+        return list(history_examples(sequences, None, 20, 0.0, np.random.default_rng(epoch)))
 
     def progress(batches, what: str):
         epoch = int(what.removeprefix("epoch ").split("/")[0])

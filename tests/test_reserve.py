@@ -19,7 +19,7 @@ def corpus(train_lengths: list[int]) -> Histories:
     item = np.arange(offsets[-1])
     return Histories(
         item=item,
-        moment=item,
+        tie=item,
         offsets=offsets,
         train_length=train,
         valid=item[offsets[1:] - 2],

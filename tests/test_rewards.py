@@ -85,7 +85,7 @@ def environment(weights: dict[str, float], horizon: int = 2) -> LoggedFeedback:
     """User 0 took 0 1 2 3, user 1 took 4 5 0 1; item 3 and item 0 in user 1's log were disliked."""
     histories = Histories(
         item=np.array([0, 1, 2, 3, 4, 5, 0, 1]),
-        moment=np.arange(8),
+        tie=np.arange(8),
         offsets=np.array([0, 4, 8]),
         train_length=np.array([4, 4]),
         valid=np.array([-1, -1]),
@@ -163,7 +163,7 @@ def click_model(smoothing: float = 0.5) -> ClickModel:
     """
     visible = Histories(
         item=np.array([0, 1, 2, 0, 1, 3]),
-        moment=np.arange(6),
+        tie=np.arange(6),
         offsets=np.array([0, 3, 6]),
         train_length=np.array([3, 2]),
         valid=np.array([-1, -1]),

@@ -46,12 +46,15 @@ def test_a_run_says_why_it_compares_nothing():
     silent = of_run([row(bound_share_max=1.0, no_signal_share=0.9)])
     assert silent["no_comparison"] == ["most groups carried no signal"]
     assert still["correlations"] == []
-    paired = of_run([row(correlation_click_like=0.5), row(correlation_click_like=0.75), row()])
-    assert paired["correlations"] == [["click_like", 0.625]]  # a step in which one was constant has none
+    paired = of_run([row(**{"correlation_click~like": share}) for share in (0.5, 0.75)] + [row()])
+    assert paired["correlations"] == [["click", "like", 0.625]]  # a step in which one was constant has none
     assert of_run([{"step": 0, "cold_mass": 0.1}]) == {}  # the optimizer `sft`
 
 
 def test_correlation_of_objectives_by_hand():
-    """R_0 = 0, 1, 1, 0 and R_1 = 0, 1, 0, 0: covariance 1/8, stds 1/2 and sqrt(3)/4: 1 / sqrt(3); a constant: none."""
-    rewards = np.array([[[0, 0, 2], [1, 1, 2]], [[1, 0, 2], [0, 0, 2]]], dtype=float)  # [B, K, M]
-    assert correlations(rewards, ["a", "b", "c"]) == {"correlation_a_b": pytest.approx(3**-0.5)}
+    """Two groups of two slates. Less the group's mean, R_0 = -1/2, 1/2 | 1/2, -1/2 and R_1 = -1, 1 | 0, 0.
+
+    Products 1/2 + 1/2 = 1, squares 1 and 2: 1 / sqrt(2). R_2 is constant in each group and has no correlation.
+    """
+    rewards = np.array([[[0, 0, 2], [1, 2, 2]], [[1, 3, 5], [0, 3, 5]]], dtype=float)  # [B, K, M]
+    assert correlations(rewards, ["a", "b", "c"]) == {"correlation_a~b": pytest.approx(2**-0.5)}

@@ -64,6 +64,11 @@ def test_fewest_levels(items, size, levels):
     assert fewest_levels(items, 64) == levels
 
 
+def test_no_number_of_levels_is_enough():
+    with pytest.raises(InputError, match="17 items need more than 5 levels of 2 codes"):
+        fewest_levels(17, 2)
+
+
 def test_two_levels_by_hand():
     """Points 0, 1, 10, 11: centres .5 and 10.5, then residuals -.5, .5, -.5, .5: nothing is left over."""
     points = column(0, 1, 10, 11)

@@ -71,7 +71,7 @@ class Params(Section):
     """Sections of optimizers and baselines, by name."""
 
     @model_validator(mode="after")
-    def _rewards_fit(self) -> Self:
+    def _fit_together(self) -> Self:
         if self.rl.minibatches > self.rl.contexts:
             raise ValueError(f"rl.minibatches {self.rl.minibatches} is more than rl.contexts {self.rl.contexts}")
         if self.rl.horizon > self.sft.holdback:

@@ -1,7 +1,7 @@
 """The sections of params.yaml that stages share, as frozen models: symbol, equation, range of every value.
 
-An optimizer's or a baseline's own section is the class `Params` of its module. Values stand in params.yaml alone: no
-field has a default.
+An optimizer's or a baseline's own section is the class `Params` of its module. Values stand in params.yaml alone; the
+only keys that may be absent are those that some feedback rules do not have.
 """
 
 from typing import Annotated, Literal, Self
@@ -38,6 +38,8 @@ class Corpus(Section):
     """Users and items with fewer interactions are dropped until none is left; 1 keeps all."""
     tie_order: Literal["file", "shuffle"]
     """Order of a user's interactions that share a timestamp: as in the file, or drawn by a fixed seed."""
+    shuffle_ties: bool
+    """Whether that order is no information, so that SFT draws it anew in each epoch (sft.label: history)."""
     category_level: Annotated[int, Field(ge=1)] | None
     """null: every entry of an item's categories is one | n: the n-th entry of the path, root = 1."""
     cold_share: Share
@@ -105,7 +107,6 @@ class Sft(Section):
     label: Literal["history", "slate"]
     epochs: Count
     batch_items: Count
-    shuffle_ties: bool
     item_dropout: Annotated[float, Field(ge=0, lt=1)]
     history_items: Annotated[int, Field(ge=2)]
     warmup: Share

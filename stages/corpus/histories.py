@@ -20,7 +20,7 @@ class Histories:
     """Interactions of user u are the slice offsets[u]:offsets[u + 1] of the flat arrays; U users, N items."""
 
     item: Ints  # [interactions]
-    moment: Ints  # [interactions] equal for a user's interactions of one timestamp: their order says nothing
+    tie: Ints  # [interactions] equal for a user's neighbours of one timestamp
     offsets: Ints  # [U + 1]
     train_length: Ints  # [U] the user's first interactions that are the training part
     valid: Ints  # [U] the validation item; -1 for users with none
@@ -52,10 +52,10 @@ class Histories:
         start = self.offsets[user]
         return self.item[start : start + self.train_length[user]]
 
-    def train_moments(self, user: int) -> Ints:
-        """The moments of `train`."""
+    def train_ties(self, user: int) -> Ints:
+        """Tie groups of `train`."""
         start = self.offsets[user]
-        return self.moment[start : start + self.train_length[user]]
+        return self.tie[start : start + self.train_length[user]]
 
     def context(self, user: int, split: str) -> Ints:
         """Items known before the split's target: the training part; for `test` the validation item as well."""
@@ -92,7 +92,7 @@ def load(folder: Path) -> Histories:
     train_length = np.bincount(user[split == "train"], minlength=users.num_rows)
     return Histories(
         item=item,
-        moment=moments(user, log["timestamp"]),
+        tie=tie_groups(user, log["timestamp"]),
         offsets=offsets,
         train_length=train_length,
         valid=_held_out(user, item, split == "valid", users.num_rows),
@@ -111,7 +111,7 @@ def _held_out(user: Ints, item: Ints, mask: npt.NDArray[np.bool_], users: int) -
     return held_out
 
 
-def moments(user: Ints, timestamp: pa.ChunkedArray) -> Ints:
+def tie_groups(user: Ints, timestamp: pa.ChunkedArray) -> Ints:
     """Number the runs of one user and one timestamp; an interaction of unknown time is one by itself."""
     stamp = timestamp.fill_null(0).to_numpy()
     same = (user[1:] == user[:-1]) & (stamp[1:] == stamp[:-1]) & timestamp.is_valid().to_numpy()[1:]

@@ -13,7 +13,7 @@ early: a batch whose rho is below rho_0 at c_high = 3.0 is updated with c_low = 
 Where we differ:
 - Eq. 8 weighs each token by pi_old, although it was sampled from pi_old; here, as in the authors' code, it does not.
 - The bounds belong to a batch: a batch that is split takes other ones.
-- RL adds the divergence from the SFT policy (k3) to every optimizer's loss, with weight rl.kl.
+- RL adds the divergence from the SFT policy (k3) to the loss, with weight rl.kl.
 """
 
 from typing import Annotated, Self

@@ -11,9 +11,9 @@ slate's that of its items': so small that 1 - pi is about 1 and the coefficient 
 gradient (and none at all below pi = exp(-20), where the exponent is cut). At level slate GBPO learns from rewarded
 slates alone.
 
-Where we differ: the advantage is GRPO's group z-score, so that the two differ in their bound alone; RL adds rl.kl times
-the divergence from the SFT policy to every optimizer's loss. A bound here lessens a gradient and stops none, so its
-shares have names of their own.
+Where we differ: the advantage is GRPO's group z-score, so that the two differ in their bound alone; RL adds the
+divergence from the SFT policy (k3) to the loss, with weight rl.kl. A bound here lessens a gradient and stops none, so
+its shares have names of their own.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,7 @@
 
 Between GRPO and SAGE: from the one it differs in its advantages alone, from the other in its ratio and its bounds.
 
-Where we differ: RL adds the divergence from the SFT policy (k3) to every optimizer's loss, with weight rl.kl.
+Where we differ: RL adds the divergence from the SFT policy (k3) to the loss, with weight rl.kl.
 """
 
 from typing import Annotated

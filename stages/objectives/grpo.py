@@ -4,7 +4,7 @@
     J = mean over slates of the mean over tokens of min( r_t A, clip(r_t, 1 - eps_clip, 1 + eps_clip) A )
     r_t = pi(token) / pi_old(token)
 
-Where we differ: the divergence from the SFT policy (k3) is added by RL for every optimizer alike, with weight rl.kl.
+Where we differ: RL adds the divergence from the SFT policy (k3) to the loss, with weight rl.kl.
 """
 
 from typing import Annotated

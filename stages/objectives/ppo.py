@@ -8,7 +8,7 @@ Where we differ:
 - No critic and no GAE: a slate has one reward, at its end, and the baseline is the batch mean. So a user whose slates
   all earn alike still has a signal, which a group's mean would take away.
 - rl.divide_by_std, about the group's standard deviation, has nothing to act on.
-- RL adds the divergence from the SFT policy (k3) to every optimizer's loss, with weight rl.kl.
+- RL adds the divergence from the SFT policy (k3) to the loss, with weight rl.kl.
 """
 
 from typing import Annotated

@@ -20,7 +20,7 @@ Where we differ, and what follows from the paper as printed:
 - r > 1 with A < 0 has no bound; `dual_clip` is one, ours.
 - Eq. 4 gives r (1 + eps_boost), where the text keeps it at 1 + eps_boost; Eq. 5 is 1 whatever r is (both tested).
 - ratio_norm `token` averages over tokens wherever the above does over items. Hbar's rate is ours: rl.entropy_rate.
-- RL adds rl.kl times the divergence from the SFT policy to every optimizer's loss; the paper gives none.
+- RL adds the divergence from the SFT policy (k3) to the loss, with weight rl.kl; the paper gives none.
 """
 
 import math

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 BOUND_SHARES = ("at_upper_bound", "at_lower_bound", "at_dual_clip", "bounded_rewarded", "bounded_rejected")
-"""Shares of samples whose gradient a bound stops or lessens: what PPO's users know as the clip fraction."""
+"""Shares of samples whose gradient a bound stops or lessens: PPO's clip fraction, but of those with A > 0, or A < 0."""
 
 SHOWN = (
     *(name for name in BOUND_SHARES if name != "at_dual_clip"),
     *("bound_share_max", "no_signal_share", "gbpo_cosine", "kl", "ratio_q05", "ratio_q95"),
 )
-CORRELATION = "correlation_"  # and the names of two objectives: a column of the curve
+CORRELATION, AND = "correlation_", "~"  # correlation_click~like: a column of the curve
 MOSTLY = 0.5  # share of groups without signal from which on a run says little
 
 
@@ -21,10 +21,8 @@ def of_rollout(steps: list[dict[str, Tensor]], minibatches: int) -> dict[str, Te
     `bound_share_max` is the largest share at any bound in all of the updates.
     """
     update = steps[-minibatches:]
-    found = {name: torch.stack([step[name] for step in update]).mean() for name in update[0]}
-    for name, extreme in (("ratio_min", torch.min), ("ratio_max", torch.max)):
-        if name in found:
-            found[name] = extreme(torch.stack([step[name] for step in update]))
+    reduce = {"ratio_min": torch.min, "ratio_max": torch.max}
+    found = {name: reduce.get(name, torch.mean)(torch.stack([step[name] for step in update])) for name in update[0]}
     found |= {name: value for name, value in update[-1].items() if name not in found}
     shares = [step[name] for step in steps for name in BOUND_SHARES if name in step]
     found["bound_share_max"] = torch.stack(shares).max() if shares else torch.zeros_like(next(iter(found.values())))
@@ -53,5 +51,5 @@ def of_run(rows: list[dict[str, float | int | str]]) -> dict[str, object]:
 def _correlations(rows: list[dict[str, float | int | str]]) -> list[list[str | float]]:
     """Pairs of objectives and their correlation, mean over the steps in which both vary."""
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(CORRELATION))
-    own = {name: [float(row[name]) for row in rows if row.get(name) not in (None, "")] for name in names}
-    return [[name.removeprefix(CORRELATION), sum(values) / len(values)] for name, values in own.items()]
+    values = {name: [float(row[name]) for row in rows if row.get(name) not in (None, "")] for name in names}
+    return [[*name.removeprefix(CORRELATION).split(AND), sum(own) / len(own)] for name, own in values.items()]

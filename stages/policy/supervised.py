@@ -46,16 +46,17 @@ class Batch(NamedTuple):
 
 
 def history_examples(
-    sequences: list[Ints], moments: list[Ints], window: int, dropout: float, generator: np.random.Generator
+    sequences: list[Ints], ties: list[Ints] | None, window: int, dropout: float, generator: np.random.Generator
 ) -> Iterator[Example]:
     """Cut every history into windows at an offset drawn anew, so that no item always stands at a window's start.
 
-    Drawn anew as well: the order of a history's items of one moment, and which are left out, each with probability
-    `dropout`.
+    Drawn anew as well: the order inside the tie groups, if they are given, and which items are left out, each with
+    probability `dropout`.
     """
-    for sequence, moment in zip(sequences, moments, strict=True):
-        ordered = sequence[np.lexsort([generator.random(len(sequence)), moment])]
-        kept = ordered[generator.random(len(sequence)) >= dropout]
+    for user, sequence in enumerate(sequences):
+        if ties is not None:
+            sequence = sequence[np.lexsort([generator.random(len(sequence)), ties[user]])]  # by tie, then by chance
+        kept = sequence[generator.random(len(sequence)) >= dropout]
         offset = int(generator.integers(window))
         for part in np.split(kept, range(offset, len(kept), window)):
             if len(part):

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from stages.action_spaces.base import ActionSpace, Prompts, prompts
 from stages.corpus.histories import Ints
-from stages.policy.diagnostics import CORRELATION
+from stages.policy.diagnostics import AND, CORRELATION
 from stages.policy.rollout import Slates, sample_slates
 from stages.rewards.environment import Rewards
 from stages.rewards.feedback import Floats
@@ -114,13 +114,13 @@ class Task:
 
 
 def correlations(rewards: Floats, names: Sequence[str]) -> dict[str, float]:
-    """Pearson correlation of each two of M objectives [B, K, M] over all slates, where neither is constant.
+    """Correlation inside the groups of each two of M objectives [B, K, M], over all slates, where both vary there.
 
     Near 1, Eq. 7 has little to decouple.
     """
-    columns = rewards.reshape(-1, len(names)).T
+    columns = (rewards - rewards.mean(1, keepdims=True)).reshape(-1, len(names)).T
     varying = [m for m in range(len(names)) if np.ptp(columns[m]) > 0]
     return {
-        f"{CORRELATION}{names[m]}_{names[n]}": float(np.corrcoef(columns[m], columns[n])[0, 1])
+        f"{CORRELATION}{names[m]}{AND}{names[n]}": float(np.corrcoef(columns[m], columns[n])[0, 1])
         for m, n in itertools.combinations(varying, 2)
     }

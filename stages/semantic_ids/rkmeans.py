@@ -1,12 +1,11 @@
 """Residual k-means: each level clusters what the levels before it left over (OneRec, arXiv 2502.18965)."""
 
-import itertools
-
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
+from stages.core.errors import InputError
 from stages.core.seeding import derived_seed
 
 Floats = npt.NDArray[np.float32]
@@ -31,5 +30,11 @@ def residual_kmeans(vectors: Floats, levels: int, size: int, seed: int) -> tuple
 
 
 def fewest_levels(items: int, size: int) -> int:
-    """How many levels of `size` codes give at least two ids per item: room for k-means to put like items together."""
-    return next(levels for levels in itertools.count(1) if size**levels >= 2 * items)
+    """How many levels of `size` codes give at least two ids per item: room for k-means to put like items together.
+
+    Raises InputError where 5 levels do not.
+    """
+    for levels in range(1, 6):
+        if size**levels >= 2 * items:
+            return levels
+    raise InputError(f"{items} items need more than 5 levels of {size} codes; raise semantic_id.codebook_size")
