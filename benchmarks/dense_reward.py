@@ -19,6 +19,7 @@ import torch
 from stages import rl
 from stages.core import params, paths
 from stages.core.curves import Curve
+from stages.core.errors import InputError
 from stages.core.files import rounded
 from stages.core.seeding import derived_seed, numpy_generator
 from stages.corpus.histories import Histories
@@ -44,7 +45,10 @@ class CategoryShare:
     @classmethod
     def of(cls, histories: Histories, category: str) -> "CategoryShare":
         categories = histories.items["categories"].to_pylist()
-        return cls(histories, np.array([category in (own or []) for own in categories]), histories.category_shares())
+        inside = np.array([category in (own or []) for own in categories])
+        if not inside.any():
+            raise InputError(f"--category {category}: no item is in it")
+        return cls(histories, inside, histories.category_shares())
 
     def rewards(self, contexts: np.ndarray, items: np.ndarray) -> np.ndarray:
         return self.inside[items].mean(-1, keepdims=True)

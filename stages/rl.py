@@ -9,6 +9,7 @@ Left out: several processes; one process uses one GPU, or the CPU.
     python -m stages.rl --dataset ml-100k --space semantic_id --optimizer sage --seed 1
 """
 
+import math
 import time
 from dataclasses import replace
 
@@ -70,6 +71,8 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
         now, spare = np.split(contexts[drawn], [rl.contexts])
         generator = torch.Generator(learner.accelerator.device).manual_seed(derived_seed(seed, "slates", step))
         found = learner.step(now, spare, generator, compare=look)
+        if not math.isfinite(found["gradient_norm"]):
+            raise InputError(f"RL diverged: step {step + 1} has no finite gradient; lower rl_lr or {optimizer}.lr")
         state.curve.add(step=step + 1, **found, cold_mass=watch.cold_mass(learner))
         tokens = len(now) * rl.group_size * rl.slate_length * learner.task.space.trie.depth
         log_speed(step + 1, found, tokens, time.perf_counter() - started)
@@ -90,15 +93,16 @@ def start(
     machine, warmup = accelerator(body.precision), paths.model(dataset, space, "warmup", seed)
     actions = params.load_module("action_spaces", space, "action_spaces").Actions(paths.actions(dataset, space))
     model, reference = (backbone.load(warmup, actions.fingerprint)[0].to(machine.device) for _ in range(2))
-    if not getattr(own, "decouple", True) and len(corpus.objectives) < 2:
+    card, histories = backbone.read_card(warmup), load(paths.corpus(dataset))
+    log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())
+    rewards = environment(settings, log, seed)
+    if not getattr(own, "decouple", True) and len(rewards.weights) < 2:
         raise InputError(
             f"params.yaml: {optimizer}.decouple: false has nothing to sum, corpora.{dataset}.objectives being one"
         )
-    card, histories = backbone.read_card(warmup), load(paths.corpus(dataset))
-    log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())
     task = Task(
         space=actions.to(machine.device),
-        environment=environment(settings, log, seed),
+        environment=rewards,
         label=card.label,
         history_items=settings.sft.history_items,
         exclude_seen=corpus.exclude_seen,
@@ -153,7 +157,7 @@ def log_speed(step: int, found: dict[str, float], tokens: int, seconds: float) -
     Speeds stand in no output, since a file with a clock in it never repeats.
     """
     text = "step %d: reward %.4f, entropy %.3f bits, ratio %.3f to %.3f, %.0f tokens/s"
-    shown = [found[name] for name in ("reward", "entropy", "ratio_min", "ratio_max")]
+    shown = [found.get(name, math.nan) for name in ("reward", "entropy", "ratio_min", "ratio_max")]
     stage.log.info(text, step, *shown, tokens / seconds)
 
 

@@ -20,7 +20,7 @@ from stages.core.errors import InputError
 from stages.core.files import fresh_file, write_json
 from stages.core.sections import Evaluate
 from stages.core.seeding import numpy_generator
-from stages.core.tables import RL, Value, report
+from stages.core.tables import RL, Value, over_runs, report
 from stages.measures.bootstrap import interval
 
 Results = dict[tuple[str, str], dict[str, Value]]  # (row, decoder) -> measure -> mean over seeds and bounds
@@ -49,7 +49,7 @@ def main(dataset: str) -> None:
     runs = {row: [read_cell(paths.run_metrics(dataset, row, seed)) for seed in axes.seeds] for row in policies}
     runs = {row: own for row, own in runs.items() if all(own)}  # the optimizer `sft` takes no step
     for row, own in runs.items():
-        summary[row]["rl"] = {name: float(np.mean([run[name] for run in own])) for name in RL if name in own[0]}
+        summary[row]["rl"] = {name: mean for name in RL if (mean := over_runs(own, name)) is not None}
     with PUBLISHED.open(newline="") as file:
         published = list(csv.DictReader(file))
     text = report(dataset, results, per_seed, counts, published, settings.evaluate.confidence, runs)

@@ -434,8 +434,8 @@ def test_stages_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_tie_groups_number_the_runs_of_one_timestamp() -> None:
-    """User 0: two at 5, one at 9, two of unknown time; user 1: one at 9, which is another tie, and one at 5."""
-    user, stamp = np.array([0, 0, 0, 0, 0, 1, 1]), pa.chunked_array([[5, 5, 9, None, None, 9, 5]])
+    """User 0: two at 5, one at 9, one of unknown time, one at 0; user 1: one at 9 and one at 5."""
+    user, stamp = np.array([0, 0, 0, 0, 0, 1, 1]), pa.chunked_array([[5, 5, 9, None, 0, 9, 5]])
     assert tie_groups(user, stamp).tolist() == [0, 0, 1, 2, 3, 4, 5]
     assert tie_groups(user[:0], stamp[:0]).tolist() == []
 

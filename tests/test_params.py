@@ -125,7 +125,10 @@ FAULTS = {
         {"corpora.ml-100k.objectives.liek": 1.0},
         r"corpora.ml-100k.objectives: 'liek' is no key of feedback \(click, like\)",
     ),
-    "no objective": ({"corpora.ml-100k.objectives": {}}, "corpora.ml-100k.objectives: empty; .*click, like"),
+    "no objective": (
+        {"corpora.ml-100k.objectives": {}},
+        "corpora.ml-100k.objectives: nothing has a weight.*click",
+    ),
     "rule incomplete": (
         {"corpora.ml-100k.feedback.like.threshold": DELETE},
         "corpora.ml-100k.feedback.like: rule at_least needs column and threshold",

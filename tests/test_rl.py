@@ -29,7 +29,7 @@ def row(**values: float) -> dict[str, float]:
         "at_lower_bound": 0.0,
         "bound_share_max": 0.0,
         "no_signal_share": 0.25,
-        "gbpo_cosine": "",
+        "kl": 0.5,
         **values,
     }
 
@@ -43,6 +43,9 @@ def test_a_run_says_why_it_compares_nothing():
     assert acted["no_comparison"] == []
     assert acted["at_lower_bound"] == pytest.approx(0.5 / 3)
     assert acted["gbpo_cosine"] == 0.9
+    assert acted["kl"] == 0.5
+    looks = [row(), row(gbpo_cosine="", kl=0.25), row(gbpo_cosine=0.5, kl=0.75)]
+    assert of_run(looks)["kl"] == 0.5  # at the looks: an optimizer without a divergence in its loss knows it there only
     silent = of_run([row(bound_share_max=1.0, no_signal_share=0.9)])
     assert silent["no_comparison"] == ["most groups carried no signal"]
     assert still["correlations"] == []

@@ -24,6 +24,8 @@ class Feedback(Section):
     def _complete(self) -> Self:
         if self.rule == "at_least" and (self.column is None or self.threshold is None):
             raise ValueError("rule at_least needs column and threshold")
+        if self.rule != "at_least" and (self.column, self.threshold) != (None, None):
+            raise ValueError(f"column and threshold have no effect with rule {self.rule}; leave them out")
         return self
 
 
@@ -57,8 +59,8 @@ class Corpus(Section):
     def _objectives_exist(cls, objectives: dict[str, float], info: ValidationInfo) -> dict[str, float]:
         feedback = info.data.get("feedback", objectives)  # absent where feedback itself is at fault
         unknown = [name for name in objectives if name not in feedback]
-        if unknown or not objectives:
-            what = f"'{unknown[0]}' is no key of feedback" if unknown else "empty; name at least one key of feedback"
+        if unknown or not any(objectives.values()):
+            what = f"'{unknown[0]}' is no key of feedback" if unknown else "nothing has a weight; weigh a feedback"
             raise ValueError(f"{what} ({', '.join(feedback)})")
         return objectives
 

@@ -39,8 +39,8 @@ RL = {
 RL_NOTES = """Means over a run's steps, and over seeds. Shares are of slates where the ratio is a slate's, of tokens
 where it is a token's, at the last update of a rollout. At a bound the gradient is 0 (SAGE: the upper one is boost, the
 lower one the floor); lessened, it is smaller (GBPO). The cosine is that of the gradients of the optimizer's loss and of
-GBPO's, per token, on the same slates, at every look at the held-out reward. A run in which no bound ever acted, or in
-which most groups earned the same throughout, compares no optimizers."""
+GBPO's, per token, on the same slates; it and the divergence from SFT are taken at the looks at the held-out reward. A
+run in which no bound ever acted, or in which most groups earned the same throughout, compares no optimizers."""
 
 NOTES = """- Lists are one per user with a target: decoder `slate` is the policy's own slate, `beam` its most likely
   next items, `list` a baseline's. Rows of policies are judged by `slate`, baselines by `list`.
@@ -108,10 +108,16 @@ def rl_table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """One line per row with what its runs, one per seed, say of themselves."""
     lines = []
     for row, seeds in runs.items():
-        means = [float(np.mean([run[name] for run in seeds])) if name in seeds[0] else math.nan for name in RL]
+        means = [math.nan if (mean := over_runs(seeds, name)) is None else mean for name in RL]
         reasons = sorted({reason for run in seeds for reason in run["no_comparison"]})
         lines.append([row, *map(number, means), f"no comparison: {', '.join(reasons)}" if reasons else "yes"])
     return markdown(["Row", *RL.values(), "Comparison"], lines)
+
+
+def over_runs(runs: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """Mean of a figure over the runs that have it; None where none has."""
+    values = [run[name] for run in runs if name in run]
+    return float(np.mean(values)) if values else None
 
 
 def published_lines(published: Iterable[Mapping[str, str]], dataset: str, metrics: Sequence[str]) -> list[list[str]]:

@@ -113,6 +113,6 @@ def _held_out(user: Ints, item: Ints, mask: npt.NDArray[np.bool_], users: int) -
 
 def tie_groups(user: Ints, timestamp: pa.ChunkedArray) -> Ints:
     """Number the runs of one user and one timestamp; an interaction of unknown time is one by itself."""
-    stamp = timestamp.fill_null(0).to_numpy()
-    same = (user[1:] == user[:-1]) & (stamp[1:] == stamp[:-1]) & timestamp.is_valid().to_numpy()[1:]
+    stamp, known = timestamp.fill_null(0).to_numpy(), timestamp.is_valid().to_numpy()
+    same = (user[1:] == user[:-1]) & (stamp[1:] == stamp[:-1]) & known[1:] & known[:-1]
     return np.concatenate([[0], np.cumsum(~same)])[: len(user)]

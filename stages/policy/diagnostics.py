@@ -30,13 +30,15 @@ def of_rollout(steps: list[dict[str, Tensor]], minibatches: int) -> dict[str, Te
 
 
 def of_run(rows: list[dict[str, float | int | str]]) -> dict[str, object]:
-    """A run in at most 10 scalars, means over its steps, and why it compares no optimizers, where it does not.
+    """A run in at most 10 scalars, and why it compares no optimizers, where it does not.
 
+    Means over its steps; `kl` over its looks at the reserve, where it is known whatever its weight in the loss.
     `no_comparison` is a list, empty for a run that does: without bounds that act an optimizer is its advantages alone,
     and groups without signal teach nothing. `correlations` lists how each two objectives go together over a rollout's
     slates. A run without a step has nothing to say.
     """
-    values = {name: [float(row[name]) for row in rows if row.get(name) not in (None, "")] for name in SHOWN}
+    looks = [row for row in rows if "gbpo_cosine" in row]  # where every optimizer knows its divergence
+    values = {name: _column(looks if name == "kl" else rows, name) for name in SHOWN}
     found: dict[str, object] = {name: sum(own) / len(own) for name, own in values.items() if own}
     if "no_signal_share" not in found:
         return {}
@@ -51,5 +53,10 @@ def of_run(rows: list[dict[str, float | int | str]]) -> dict[str, object]:
 def _correlations(rows: list[dict[str, float | int | str]]) -> list[list[str | float]]:
     """Pairs of objectives and their correlation, mean over the steps in which both vary."""
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(CORRELATION))
-    values = {name: [float(row[name]) for row in rows if row.get(name) not in (None, "")] for name in names}
+    values = {name: _column(rows, name) for name in names}
     return [[*name.removeprefix(CORRELATION).split(AND), sum(own) / len(own)] for name, own in values.items()]
+
+
+def _column(rows: list[dict[str, float | int | str]], name: str) -> list[float]:
+    """The values of one column; a row may lack it, or hold no number."""
+    return [float(row[name]) for row in rows if row.get(name) not in (None, "")]

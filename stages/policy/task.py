@@ -119,7 +119,7 @@ def correlations(rewards: Floats, names: Sequence[str]) -> dict[str, float]:
     Near 1, Eq. 7 has little to decouple.
     """
     columns = (rewards - rewards.mean(1, keepdims=True)).reshape(-1, len(names)).T
-    varying = [m for m in range(len(names)) if np.ptp(columns[m]) > 0]
+    varying = np.flatnonzero((np.ptp(rewards, axis=1) > 0).any(0))
     return {
         f"{CORRELATION}{names[m]}{AND}{names[n]}": float(np.corrcoef(columns[m], columns[n])[0, 1])
         for m, n in itertools.combinations(varying, 2)

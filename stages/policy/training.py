@@ -97,6 +97,8 @@ def fit(
                 "curve": curve.rows,
             },
         )
+    if best_epoch < 0:
+        raise InputError("SFT diverged: no epoch has a finite validation loss; lower the backbone's sft_lr")
     load_model_state("best", model, best)
     return best_epoch + 1
 

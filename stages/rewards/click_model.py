@@ -59,13 +59,18 @@ class ClickModel:
         return np.asarray(taken[:, None, :] * self.inclination)
 
     def rewards(self, contexts: list[Ints], items: Ints) -> Floats:
-        """R_m of slates [B, K, L]: [B, K, M]. 1 is the best slate there is, items of the context included."""
+        """R_m of slates [B, K, L]: [B, K, M]. 1 is the best slate there is, items of the context included.
+
+        An objective that nothing in the log carries earns 0, as it does there.
+        """
         chance, discount = self.probabilities(contexts), discounts(items.shape[-1])
         best = -np.sort(-chance, axis=2)[..., : len(discount)]
         ideal = best @ discount[: best.shape[2]]  # [B, M]
         found = np.stack([own[:, slates] * (slates >= 0) for own, slates in zip(chance, items, strict=True)])
         # [B, M, K, L]; a slot without item, -1, earns nothing
-        return np.moveaxis(found @ discount / ideal[:, :, None], 1, 2)
+        earned = found @ discount
+        ideal = np.broadcast_to(ideal[:, :, None], earned.shape)
+        return np.moveaxis(np.divide(earned, ideal, out=np.zeros_like(earned), where=ideal > 0), 1, 2)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,11 @@ Ints = npt.NDArray[np.int64]
 def residual_kmeans(vectors: Floats, levels: int, size: int, seed: int) -> tuple[Ints, list[Floats]]:
     """Quantise vectors [N, width] into codes [N, levels]; return them with the codebooks [size, width] of the levels.
 
-    One thread, because k-means adds its partial sums in the order in which threads finish.
+    One thread, because k-means adds its partial sums in the order in which threads finish. Raises InputError where a
+    level has more codes than there are items.
     """
+    if len(vectors) < size:
+        raise InputError(f"{len(vectors)} items are fewer than {size} codes; lower semantic_id.codebook_size")
     residual = vectors.copy()
     codes, codebooks = [], []
     with threadpool_limits(1):
