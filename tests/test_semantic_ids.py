@@ -61,7 +61,7 @@ def test_every_level_takes_the_error_down():
 )
 def test_fewest_levels(items, size, levels):
     """64 ** 2 = 4096 is two ids for each of 2,048 items."""
-    assert fewest_levels(items, 64) == levels
+    assert fewest_levels(items, size) == levels
 
 
 def test_no_number_of_levels_is_enough():
