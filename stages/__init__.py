@@ -11,8 +11,8 @@ no params and know no paths. dvc.yaml wires the stages, params.yaml holds every 
 import os
 
 # Read once, when the first library with OpenMP loads. Threads that wait must soon sleep: on two cores, spinning threads
-# of two processes slow each other 5 to 30 times. A short spin (GNU's OpenMP, which torch has on Linux) spares most of the
-# waking: a step of SFT takes 0.7 of its time alone, and 1.15 of it beside a second such process.
+# of two processes slow each other 5 to 30 times. A short spin (GNU's OpenMP, which torch has on Linux) spares most of
+# the waking: a step of SFT takes 0.7 of its time alone, and 1.15 of it beside a second such process.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))

@@ -125,6 +125,14 @@ FAULTS = {
         {"corpora.ml-100k.objectives.liek": 1.0},
         r"corpora.ml-100k.objectives: 'liek' is no key of feedback \(click, like\)",
     ),
+    "objectives without a weight": (
+        {"corpora.ml-100k.objectives": {"click": 0.0}},
+        "corpora.ml-100k.objectives: nothing has a weight",
+    ),
+    "threshold without its rule": (
+        {"corpora.ml-100k.feedback.click.threshold": 4.0},
+        "corpora.ml-100k.feedback.click: column and threshold have no effect with rule any",
+    ),
     "no objective": (
         {"corpora.ml-100k.objectives": {}},
         "corpora.ml-100k.objectives: nothing has a weight.*click",

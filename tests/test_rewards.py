@@ -3,6 +3,7 @@
 Discounts 1 / log2(rank + 1): 1, .630930, .5, .430677.
 """
 
+import dataclasses
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -216,3 +217,12 @@ def test_modelled_objectives_stand_behind_the_logs(both):
         assert found[..., :2] == pytest.approx(log.rewards(contexts, items))
     weights = np.array(list(own.weights.values()))
     assert own.weighted(found) == pytest.approx(found @ weights / np.abs(weights).sum())
+
+
+def test_an_objective_that_nothing_carries_earns_nothing():
+    """As in the log: 0, where the best slate's chance is 0 as well."""
+    log = click_model()
+    silent = dataclasses.replace(log, inclination=log.inclination * np.array([[1.0], [0.0]]))
+    found = silent.rewards([np.array([0])], np.array([[[1, 2]]]))
+    assert found[0, 0, 0] > 0
+    assert found[0, 0, 1] == 0

@@ -64,6 +64,11 @@ def test_fewest_levels(items, size, levels):
     assert fewest_levels(items, size) == levels
 
 
+def test_a_catalogue_smaller_than_the_codebook():
+    with pytest.raises(InputError, match="3 items are fewer than 4 codes"):
+        residual_kmeans(vectors(0, count=3), 2, 4, 1)
+
+
 def test_no_number_of_levels_is_enough():
     with pytest.raises(InputError, match="17 items need more than 5 levels of 2 codes"):
         fewest_levels(17, 2)
