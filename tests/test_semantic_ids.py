@@ -2,6 +2,7 @@
 
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,13 +10,15 @@ import pytest
 import torch
 
 from stages.action_spaces.semantic_id import Actions
+from stages.core import params
 from stages.core.errors import InputError
 from stages.core.files import write_table
-from stages.semantic_ids import report
-from stages.semantic_ids.collisions import reassign_last_code
-from stages.semantic_ids.rkmeans import fewest_levels, residual_kmeans
+from stages.core.sections import SemanticId
+from stages.semantic_ids import balanced, collisions, report, rkmeans, rqvae
+from stages.semantic_ids.quantised import Floats, Ints, Quantised, codeword_sum, fewest_levels, squared_distance
 from stages.semantic_ids.table import code_columns, id_table
 
+ROOT = Path(__file__).parents[1]
 ONE_PREFIX = pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 
 
@@ -29,6 +32,28 @@ def vectors(seed: int, count: int = 40, width: int = 6) -> np.ndarray:
 
 def column(*values: float) -> np.ndarray:
     return np.array(values, dtype=np.float32)[:, None]
+
+
+def settings(size: int, seed: int = 1, **values: Any) -> SemanticId:
+    shipped = params.load(ROOT / "params.yaml").semantic_id
+    return shipped.model_copy(update={"codebook_size": size, "seed": seed, **values})
+
+
+def residual_kmeans(points: Floats, levels: int, size: int, seed: int) -> tuple[Ints, list[Floats]]:
+    found = rkmeans.quantise(points, levels, settings(size, seed))
+    return found.codes, found.codebooks
+
+
+def quantised(codes: Ints, points: Floats, books: list[Floats]) -> Quantised:
+    return Quantised(codes, points, books, lambda own: codeword_sum(own, books))
+
+
+def reassign(codes: Ints, points: Floats, books: list[Floats]) -> Ints:
+    return collisions.reassign(quantised(codes, points, books))
+
+
+def error(codes: Ints, points: Floats, books: list[Floats]) -> float:
+    return report.reconstruction_error(codeword_sum(codes, books), points)
 
 
 def distinct(codes: np.ndarray) -> int:
@@ -52,7 +77,7 @@ def test_every_level_takes_the_error_down():
     assert np.array_equal(points, before)  # the argument is left alone
     assert codes.shape == (40, 3)
     assert [book.shape for book in books] == [(4, 6)] * 3
-    errors = [report.reconstruction_error(codes[:, :level], points, books[:level]) for level in (1, 2, 3)]
+    errors = [error(codes[:, :level], points, books[:level]) for level in (1, 2, 3)]
     assert 1 > errors[0] > errors[1] > errors[2] > 0
 
 
@@ -81,7 +106,7 @@ def test_two_levels_by_hand():
     assert sorted(books[0].ravel().tolist()) == pytest.approx([0.5, 10.5])
     assert sorted(books[1].ravel().tolist()) == pytest.approx([-0.5, 0.5])
     assert distinct(codes) == 4
-    assert report.reconstruction_error(codes, points, books) == pytest.approx(0, abs=1e-9)
+    assert error(codes, points, books) == pytest.approx(0, abs=1e-9)
 
 
 # ------------------------------------------------------------------------------------------------ collisions
@@ -94,7 +119,7 @@ def test_every_item_gets_an_id_of_its_own(seed):
     codes, books = residual_kmeans(points, 2, 8, seed)
     before = codes.copy()
     assert distinct(codes) < len(codes)
-    found = reassign_last_code(codes, points, books)
+    found = reassign(codes, points, books)
     assert np.array_equal(codes, before)
     assert distinct(found) == len(found)
     assert found.min() >= 0
@@ -112,7 +137,7 @@ def test_the_least_total_distance():
     generator = np.random.default_rng(3)
     points = generator.normal(size=(4, 2)).astype(np.float32)
     books = [np.zeros((1, 2), np.float32), generator.normal(size=(5, 2)).astype(np.float32)]
-    found = reassign_last_code(np.zeros((4, 2), np.int64), points, books)
+    found = reassign(np.zeros((4, 2), np.int64), points, books)
     cost = ((points[:, None] - books[1]) ** 2).sum(-1)
     best = min(permutations(range(5), 4), key=lambda chosen: cost[range(4), list(chosen)].sum())
     assert found[:, 1].tolist() == list(best)
@@ -120,7 +145,7 @@ def test_the_least_total_distance():
 
 def test_the_nearer_item_keeps_a_shared_code():
     """Items 0 and .4 share codeword 0 of 0, 1, 9: 0 stays and .4 takes 1 (.36; the other way round 1 + .16)."""
-    found = reassign_last_code(np.array([[0, 0], [0, 0]]), column(0.4, 0), [column(0), column(0, 1, 9)])
+    found = reassign(np.array([[0, 0], [0, 0]]), column(0.4, 0), [column(0), column(0, 1, 9)])
     assert found.tolist() == [[0, 1], [0, 0]]
 
 
@@ -130,19 +155,19 @@ def test_equal_vectors():
     points = np.ones((10, 4), dtype=np.float32)
     codes, books = residual_kmeans(points[:9], 2, 3, 0)
     assert distinct(codes) == 1
-    assert distinct(reassign_last_code(codes, points[:9], books)) == 9
+    assert distinct(reassign(codes, points[:9], books)) == 9
     codes, books = residual_kmeans(points, 2, 3, 0)
     with pytest.raises(InputError, match=r"10 items .*raise semantic_id.codebook_size or levels"):
-        reassign_last_code(codes, points, books)
+        reassign(codes, points, books)
 
 
 def test_one_level():
     """Three items, three codes 0, 1, 2: all near 0, so they spread; a fourth does not fit."""
     books = [column(0, 1, 2)]
-    found = reassign_last_code(np.zeros((3, 1), np.int64), column(0.0, 0.1, 0.2), books)
+    found = reassign(np.zeros((3, 1), np.int64), column(0.0, 0.1, 0.2), books)
     assert found.tolist() == [[0], [1], [2]]
     with pytest.raises(InputError, match="4 items do not fit 3 codes"):
-        reassign_last_code(np.zeros((4, 1), np.int64), column(0, 0, 0, 0), books)
+        reassign(np.zeros((4, 1), np.int64), column(0, 0, 0, 0), books)
 
 
 def test_first_code_that_is_too_full():
@@ -150,12 +175,12 @@ def test_first_code_that_is_too_full():
     codes = np.array([[0, 0, 0]] + [[1, 0, 0]] * 5)
     books = [column(0, 5), column(0, 1), column(0, 0.1)]
     with pytest.raises(InputError, match=r"5 items share the code \[1\]"):
-        reassign_last_code(codes, column(0, 5, 5, 5, 5, 5), books)
+        reassign(codes, column(0, 5, 5, 5, 5, 5), books)
 
 
 def test_a_prefix_with_more_items_than_codes():
     """4 items near 0, last codes 0 and .1, prefixes 0, 1, 7: two stay, two go to the nearest prefix, 1."""
-    found = reassign_last_code(np.zeros((4, 2), np.int64), column(0, 0, 0.1, 0.1), [column(0, 1, 7), column(0, 0.1)])
+    found = reassign(np.zeros((4, 2), np.int64), column(0, 0, 0.1, 0.1), [column(0, 1, 7), column(0, 0.1)])
     assert distinct(found) == 4
     assert sorted(found[:, 0].tolist()) == [0, 0, 1, 1]
 
@@ -164,7 +189,7 @@ def test_the_farthest_item_leaves_a_full_prefix():
     """Codewords 1 and 3, one last code: items 1 and -4 share prefix 0 at squared distances 0 and 25, so -4 goes; the
     items' own lengths are no part of it. Mirrored: codewords 1 and -3, items 1 and 6."""
     for far, other in ((-4, 3), (6, -3)):
-        found = reassign_last_code(np.zeros((2, 2), np.int64), column(1, far), [column(1, other), column(0)])
+        found = reassign(np.zeros((2, 2), np.int64), column(1, far), [column(1, other), column(0)])
         assert found.tolist() == [[0, 0], [1, 0]]
 
 
@@ -175,7 +200,7 @@ def test_an_overflow_displaces_nobody():
     """
     codes = np.array([[0, 0], [0, 0], [0, 1], [1, 0], [1, 1]])
     points = column(11, 11, 10.99, 9.7, 9.6)
-    found = reassign_last_code(codes, points, [column(11, 10, 6), column(-0.3, -0.4)])
+    found = reassign(codes, points, [column(11, 10, 6), column(-0.3, -0.4)])
     assert distinct(found) == 5
     assert found[3:].tolist() == [[1, 0], [1, 1]]
     assert sorted(found[:3, 0].tolist()) == [0, 0, 2]
@@ -191,7 +216,7 @@ def test_report_by_hand():
     """
     codes = np.array([[0, 0], [0, 0], [0, 1], [1, 1]])
     assert report.collision_rate(codes) == 0.5
-    assert report.usage(codes, 4) == [0.5, 0.5]
+    assert report.usage(codes, [4, 4]) == [0.5, 0.5]
     assert report.perplexity(codes) == pytest.approx([1.754765, 2], abs=1e-6)
 
 
@@ -208,8 +233,112 @@ def test_reconstruction_error_by_hand():
     """Items 0, 2, 4, 6, codewords 1 and 5: error 4 x 1 of 9 + 1 + 1 + 9 = 20; with -1 and 1 behind, nothing is left."""
     points, books = column(0, 2, 4, 6), [column(1, 5), column(-1, 1)]
     codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    assert report.reconstruction_error(codes[:, :1], points, books[:1]) == pytest.approx(0.2)
-    assert report.reconstruction_error(codes, points, books) == 0
+    assert error(codes[:, :1], points, books[:1]) == pytest.approx(0.2)
+    assert error(codes, points, books) == 0
+
+
+def test_balanced_assignment_by_hand():
+    """Items at 0, 1, 2, 9 and centres at 0 and 10: 0, 1 and 2 ask for the first, which keeps the nearer two.
+
+    With five items the first centre has room for three.
+    """
+    centres = column(0, 10)
+    assert balanced.assign(squared_distance(column(0, 1, 2, 9), centres)).tolist() == [0, 0, 1, 1]
+    assert balanced.assign(squared_distance(column(0, 1, 2, 9, 8), centres)).tolist() == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("count", "size"), [(40, 8), (41, 8), (5, 5), (7, 1)])
+def test_balanced_assignment_is_even_and_stable(count, size):
+    """No item and cluster are both nearer to each other than to what they have."""
+    distance = np.random.default_rng(count).random((count, size)).astype(np.float32)
+    label = balanced.assign(distance)
+    assert np.bincount(label, minlength=size).tolist() == [-(-(count - own) // size) for own in range(size)]
+    mine = distance[np.arange(count), label]
+    farthest = np.array([mine[label == own].max() for own in range(size)])
+    assert not ((distance < mine[:, None]) & (distance < farthest)).any()
+
+
+@pytest.mark.parametrize("tokenizer", [rkmeans, balanced, rqvae])
+def test_a_tokenizer_repeats_itself_and_rebuilds_the_better_the_more_levels(tokenizer):
+    points = vectors(3, count=60)
+    own = settings(4, rqvae=settings(4).rqvae.model_copy(update={"hidden": [16], "latent": 4, "epochs": 100}))
+    errors = []
+    for levels in (1, 3):
+        found, again = (tokenizer.quantise(points, levels, own) for _ in range(2))
+        assert np.array_equal(found.codes, again.codes)
+        assert found.codes.shape == (60, levels)
+        assert [len(book) for book in found.codebooks] == [4] * levels
+        errors.append(report.reconstruction_error(found.decode(found.codes), points))
+        assert np.array_equal(codeword_sum(found.codes, found.codebooks).shape, found.points.shape)
+    assert 1 > errors[0] > errors[1]
+    assert report.usage(found.codes, [4] * 3) == [1.0] * 3
+
+
+def test_rqvae_takes_the_nearest_codeword_of_each_level():
+    found = rqvae.quantise(vectors(4), 2, settings(4, rqvae=settings(4).rqvae.model_copy(update={"epochs": 3})))
+    first = squared_distance(found.points, found.codebooks[0]).argmin(1)
+    second = squared_distance(found.points - found.codebooks[0][first], found.codebooks[1]).argmin(1)
+    assert np.array_equal(found.codes, np.column_stack([first, second]))
+
+
+def test_suffix_by_hand():
+    """Ids 0, 1, 0, 0: the three items of id 0 are numbered."""
+    found = quantised(np.array([[0], [1], [0], [0]]), column(0, 1, 0, 0), [column(0, 1)])
+    assert collisions.suffix(found).tolist() == [[0, 0], [1, 0], [0, 1], [0, 2]]
+
+
+def test_sinkhorn_spreads_the_last_level():
+    """40 items, all with last code 0 and a residual near it: an even plan takes each of the 4 codes about 10 times."""
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(40, 2)).astype(np.float32) * 0.1
+    prefix = np.repeat(np.arange(10), 4)
+    books = [np.zeros((10, 2), np.float32), np.array([[0.0, 0], [1, 0], [0, 1], [-1, 0]], np.float32)]
+    found = collisions.sinkhorn(quantised(np.column_stack([prefix, np.zeros(40, np.int64)]), points, books))
+    assert np.bincount(found[:, 1]).tolist() == [10] * 4
+    assert np.array_equal(found[:, 0], prefix)
+    assert distinct(found) == 40
+
+
+@pytest.mark.parametrize("rule", collisions.RULES)
+@pytest.mark.parametrize("tokenizer", [rkmeans, balanced, rqvae])
+def test_every_rule_gives_every_item_an_id_of_its_own(tokenizer, rule):
+    points = vectors(5, count=50)
+    own = settings(8, rqvae=settings(8).rqvae.model_copy(update={"hidden": [16], "latent": 4, "epochs": 5}))
+    codes = collisions.RULES[rule](tokenizer.quantise(points, 2, own))
+    assert distinct(codes) == 50
+    assert (codes >= 0).all()
+    assert (codes[:, :2] < 8).all()
+
+
+def test_purity_by_hand():
+    """Prefix 0 holds a, a, b: for the a's half of the others, for b none: 1/3. Prefix 1 is alone and does not count.
+
+    With a category added to b that the first a has too: (1 + 1/2 + 1/2) / 3 = 2/3. The third level splits everything.
+    """
+    codes = np.array([[0, 0], [0, 1], [0, 2], [1, 0]])
+    table = report.category_table([["a"], ["a"], ["b"], ["a"]])
+    assert report.purity(codes, table) == [pytest.approx(1 / 3), None]
+    table = report.category_table([["a", "c"], ["a"], ["b", "c"], ["a"]])
+    assert report.purity(codes, table) == [pytest.approx(2 / 3), None]
+    table = report.category_table([["a"], None, ["b"], ["a"]])
+    assert report.purity(codes, table) == [0.0, None]  # an item without category is only one of the others
+
+
+def test_purity_by_chance_by_hand():
+    """Half the items in each of two categories: a random other one shares it in half the cases."""
+    table = report.category_table([["a"], ["b"]] * 500)
+    assert report.purity_by_chance(table, np.random.default_rng(0)) == pytest.approx(0.5, abs=0.005)
+
+
+def test_counts_by_hand():
+    """Codes 0, 0, 1 behind which stand 2 and 1 items; the second level has four different pairs."""
+    codes = np.array([[0, 0], [0, 1], [0, 1], [1, 0]])
+    assert report.items_per_prefix(codes) == [2, pytest.approx(4 / 3)]
+    assert report.code_counts(np.array([[0, 0], [0, 1], [0, 2], [1, 0]])) == [
+        {"rank": 1, "level_0": 3, "level_1": 2},
+        {"rank": 2, "level_0": 1, "level_1": 1},
+        {"rank": 3, "level_1": 1},
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- action space

@@ -22,6 +22,7 @@ from stages.core.section import Name, Section
 from stages.core.sections import (
     Backbone,
     Corpus,
+    Encoder,
     Evaluate,
     Figure3,
     Recommend,
@@ -59,6 +60,7 @@ class Params(Section):
 
     axes: Axes
     corpora: dict[Name, Corpus]
+    encoders: dict[Name, Encoder]
     semantic_id: SemanticId
     backbones: dict[Name, Backbone]
     sft: Sft
@@ -94,14 +96,17 @@ AXES = tuple(Axes.model_fields)
 SHARED = tuple(name for name in Params.model_fields if name not in ("axes", "own"))
 
 
+OFFERS = ("class Params(", "Params = ", "class Actions:", "def read(", "def quantise(")
+
+
 def modules(folder: str) -> list[str]:
-    """Names of the modules in a folder of stages/ that can be chosen: those that declare Params, Actions or read."""
+    """Names of the modules in a folder of stages/ that can be chosen: those that declare what OFFERS lists."""
     return sorted(path.stem for path in (STAGES / folder).glob("*.py") if _offers(path))
 
 
 def _offers(path: Path) -> bool:
     text = path.read_text()
-    return any(f"\n{start}" in text for start in ("class Params(", "Params = ", "class Actions:", "def read("))
+    return any(f"\n{start}" in text for start in OFFERS)
 
 
 def load_module(folder: str, name: str, key: str) -> ModuleType:
@@ -151,9 +156,10 @@ def _check_axes(axes: Axes, values: dict[str, Any]) -> None:
         one_of("datasets", dataset, list(values["corpora"]), "keys of corpora")
     for name, corpus in values["corpora"].items():
         one_of(f"corpora.{name}.source", corpus["source"], modules("corpus"), "modules of stages/corpus")
+    tokenizer = values["semantic_id"]["tokenizer"]
+    one_of("semantic_id.tokenizer", tokenizer, modules("semantic_ids"), "modules of stages/semantic_ids")
     one_of("backbone", axes.backbone, list(values["backbones"]), "keys of backbones")
-    encoders = importlib.import_module("stages.semantic_ids.encoders").ENCODERS
-    one_of("encoder", axes.encoder, list(encoders), "names in stages/semantic_ids/encoders.py")
+    one_of("encoder", axes.encoder, list(values["encoders"]), "keys of encoders")
     for space in axes.action_spaces:
         one_of("action_spaces", space, modules("action_spaces"), "modules of stages/action_spaces")
     for axis, folder in (("optimizers", "objectives"), ("baselines", "baselines")):

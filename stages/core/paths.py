@@ -50,6 +50,11 @@ def curve(dataset: str, row: str, seed: int) -> Path:
     return Path("metrics", "curves", dataset, row, f"seed-{seed}.csv")
 
 
+def codes_curve(dataset: str) -> Path:
+    """How often the tokenizer's codes are used."""
+    return Path("metrics", "curves", dataset, "codes.csv")
+
+
 def heldout_curve(dataset: str, row: str, seed: int) -> Path:
     """The looks at the held-out reward, fewer than the steps of `curve`."""
     return Path("metrics", "curves", dataset, row, f"heldout-{seed}.csv")

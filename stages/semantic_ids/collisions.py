@@ -1,21 +1,33 @@
-"""One id per item: items that share all codes keep the prefix and take the nearest free last code."""
+"""One id per item: what becomes of items that share all their codes. The rules, by their name in params.yaml."""
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
 
 from stages.core.errors import InputError
-from stages.semantic_ids.rkmeans import Floats, Ints
+from stages.semantic_ids.quantised import Floats, Ints, Quantised, codeword_sum, squared_distance
+
+SINKHORN_STEPS, SINKHORN_SHARPNESS = 50, 20.0
 
 
-def reassign_last_code(codes: Ints, vectors: Floats, codebooks: list[Floats]) -> Ints:
+def suffix(found: Quantised) -> Ints:
+    """Add a level that numbers the items of each id, 0 for one that had it alone: codes [N, D + 1] (TIGER)."""
+    number = np.zeros(len(found.codes), dtype=np.int64)
+    for members in _groups(found.codes):
+        number[members] = np.arange(len(members))
+    return np.column_stack([found.codes, number])
+
+
+def reassign(found: Quantised) -> Ints:
     """Give the items of each prefix different last codes, at the least total squared distance to their codewords.
 
-    codes [N, D], vectors [N, width]. An item whose prefix has more items than last codes moves to the nearest
-    last-but-one code that has room. Raises InputError where the items of one first code do not fit at all.
+    An item whose prefix has more items than last codes moves to the nearest last-but-one code that has room. Raises
+    InputError where the items of one first code do not fit at all.
     """
-    codes = _spread_full_prefixes(codes.copy(), vectors, codebooks)
-    reach = vectors - sum(codebook[codes[:, level]] for level, codebook in enumerate(codebooks[:-1]))
-    distance = _squared_distance(reach.astype(np.float32), codebooks[-1])  # [N, size]
+    codes = _spread_full_prefixes(found)
+    distance = _distance(found, codes, codes.shape[1] - 1)
     for members in _groups(codes[:, :-1]):
         if len(members) > 1:
             rows, columns = linear_sum_assignment(distance[members])
@@ -23,22 +35,40 @@ def reassign_last_code(codes: Ints, vectors: Floats, codebooks: list[Floats]) ->
     return codes
 
 
-def _spread_full_prefixes(codes: Ints, vectors: Floats, codebooks: list[Floats]) -> Ints:
-    """Move the items farthest from their codeword out of prefixes that hold more items than there are last codes."""
-    size = len(codebooks[-1])
+def sinkhorn(found: Quantised) -> Ints:
+    """Spread the items evenly over the last level's codes, then give what still collides the nearest free code.
+
+    Optimal transport from the items' last residuals to the last codebook with uniform margins on both sides,
+    regularised by entropy (Sinkhorn; LC-Rec, arXiv 2311.09049); each item takes its heaviest code.
+    """
+    distance = _distance(found, found.codes, found.codes.shape[1] - 1).astype(np.float64)
+    plan = -SINKHORN_SHARPNESS * distance / distance.mean()
+    for _ in range(SINKHORN_STEPS):
+        plan -= logsumexp(plan, axis=0, keepdims=True)  # every code the same mass
+        plan -= logsumexp(plan, axis=1, keepdims=True)  # every item one
+    codes = found.codes.copy()
+    codes[:, -1] = plan.argmax(1)
+    return reassign(Quantised(codes, found.points, found.codebooks, found.decode))
+
+
+RULES: dict[str, Callable[[Quantised], Ints]] = {"suffix": suffix, "reassign": reassign, "sinkhorn": sinkhorn}
+
+
+def _spread_full_prefixes(found: Quantised) -> Ints:
+    """Codes in which no prefix holds more items than there are last codes: those farthest from their codeword move."""
+    codes, size = found.codes.copy(), len(found.codebooks[-1])
     if codes.shape[1] == 1:
         if len(codes) > size:
             raise InputError(f"{len(codes)} items do not fit {size} codes; raise semantic_id.codebook_size or levels")
         return codes
-    base = vectors - sum((book[codes[:, i]] for i, book in enumerate(codebooks[:-2])), np.float32(0))
-    distance = _squared_distance(base.astype(np.float32), codebooks[-2])  # [N, size]
+    distance = _distance(found, codes, codes.shape[1] - 2)
     for family in _groups(codes[:, :-2]):
-        if len(family) > size * len(codebooks[-2]):
+        if len(family) > size * len(found.codebooks[-2]):
             raise InputError(
                 f"{len(family)} items share the code {codes[family[0], :-2].tolist()}; "
                 "raise semantic_id.codebook_size or levels"
             )
-        room = size - np.bincount(codes[family, -2], minlength=len(codebooks[-2]))
+        room = size - np.bincount(codes[family, -2], minlength=len(found.codebooks[-2]))
         for item in family[np.argsort(-distance[family, codes[family, -2]], kind="stable")]:
             full = codes[item, -2]
             if room[full] < 0:
@@ -49,6 +79,12 @@ def _spread_full_prefixes(codes: Ints, vectors: Floats, codebooks: list[Floats])
     return codes
 
 
+def _distance(found: Quantised, codes: Ints, level: int) -> Floats:
+    """Squared distance of what the levels before `level` have left of each item to its codewords: [N, size]."""
+    left = found.points - codeword_sum(codes[:, :level], found.codebooks) if level else found.points
+    return squared_distance(left, found.codebooks[level])
+
+
 def _groups(prefixes: Ints) -> list[Ints]:
     """Items [n] that share a row of `prefixes` [N, d], for each such row."""
     if prefixes.shape[1] == 0:
@@ -56,8 +92,3 @@ def _groups(prefixes: Ints) -> list[Ints]:
     inverse = np.unique(prefixes, axis=0, return_inverse=True)[1].ravel()
     order = np.argsort(inverse, kind="stable")
     return np.split(order, np.cumsum(np.bincount(inverse))[:-1])
-
-
-def _squared_distance(vectors: Floats, codebook: Floats) -> Floats:
-    """[N, size] squared distance of each vector to each codeword."""
-    return (vectors**2).sum(1, keepdims=True) + (codebook**2).sum(1) - 2 * vectors @ codebook.T
