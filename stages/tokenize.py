@@ -5,6 +5,8 @@ report metrics/<dataset>/semantic_id.json and how often each code is used, metri
 with -m only: the standard library has a `tokenize` too.
 """
 
+from threadpoolctl import threadpool_limits
+
 from stages.core import params, paths, stage
 from stages.core.curves import Curve
 from stages.core.files import fresh_folder, write_json, write_table
@@ -25,8 +27,9 @@ def main(dataset: str, encoder: str) -> None:
     stage.log.info(
         "%d items: %d levels of %d codes by %s", len(vectors), levels, settings.codebook_size, settings.tokenizer
     )
-    found = tokenizer.quantise(vectors, levels, settings)
-    codes = RULES[settings.collisions](found)
+    with threadpool_limits(1):  # or sums, and what hangs on a tie, would depend on the number of threads
+        found = tokenizer.quantise(vectors, levels, settings)
+        codes = RULES[settings.collisions](found)
     with fresh_folder(paths.actions(dataset, "semantic_id")) as folder:
         write_table(folder / "ids.parquet", id_table(codes))
     told = describe(found, codes, vectors, items["categories"].to_pylist(), settings.seed)

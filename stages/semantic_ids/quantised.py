@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits
 
 from stages.core.errors import InputError
 from stages.core.seeding import derived_seed
@@ -47,12 +46,8 @@ def residual(
 
 
 def kmeans(points: Floats, size: int, seed: int, level: int) -> tuple[Ints, Floats]:
-    """Labels [N] and centres [size, width] of k-means; the seed and the level draw its starts.
-
-    One thread, because k-means adds its partial sums in the order in which threads finish.
-    """
-    with threadpool_limits(1):
-        found = KMeans(size, n_init=4, random_state=derived_seed(seed, "kmeans", level) % 2**32).fit(points)
+    """Labels [N] and centres [size, width] of k-means; the seed and the level draw its starts."""
+    found = KMeans(size, n_init=4, random_state=derived_seed(seed, "kmeans", level) % 2**32).fit(points)
     return found.labels_, found.cluster_centers_
 
 
