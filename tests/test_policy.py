@@ -1057,9 +1057,11 @@ def test_steps_raise_the_reward_that_can_be_raised(space):
 def test_supervised_and_rl_share_the_policy(space, model):
     """-loss_sum of a target behind a slate token is slate_log_probs of it as a slate of one, without banned items."""
     asked = prompts(space, [np.array([3, 1])], 4, "slate", False)
-    codes = space.trie.codes[7][None, None, None]
-    node = space.trie.node[7]
-    allowed = torch.stack([space.trie.children[node[level]] >= 0 for level in range(DEPTH)])[None, None, None]
+    codes = space.trie.codes[7][None, None, None].long()
+    node = space.trie.node[7].long()
+    allowed = torch.stack([space.trie.as_mask(space.trie.children(node[level], level)) for level in range(DEPTH)])[
+        None, None, None
+    ]
     scored, _ = slate_log_probs(model, asked, space.columns, codes, allowed, 1.0)
     with torch.no_grad():
         loss = supervised.loss_sum(model, collate([one([3, 1], [7], 1.0)], space, "slate"), space)

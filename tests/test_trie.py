@@ -59,9 +59,9 @@ def test_allowed_at_every_node(seed, items, depth, size, share):
         node = walk(trie, prefix)
         assert int(trie.leaves[node]) == len(members)
         if len(prefix) == depth:
-            assert {int(trie.item[node])} == members
+            assert {int(trie.item_at(node))} == members
             continue
-        assert int(trie.item[node]) == -1
+        assert int(trie.item_at(node)) == -1
         want = {token for token in range(size + 1) if behind.get((*prefix, token), set()) - banned}
         assert tokens_of(trie.allowed(node, len(prefix), whole)) == want
         assert tokens_of(trie.allowed(node, len(prefix), seen, mine)) == want
@@ -82,7 +82,7 @@ def test_no_dead_end_while_an_item_is_left(seed, items, depth, size):
             assert allowed
             spelled.append(int(generator.choice(allowed)))
             node = trie.advance(node, torch.tensor([spelled[-1:]]))
-        found.append(int(trie.item[node]))
+        found.append(int(trie.item_at(node)))
         assert tokens[found[-1]].tolist() == spelled
     assert sorted(found) == list(range(len(tokens)))
     assert not trie.allowed(trie.start(1, 1), 0, padded(set(found), len(tokens), generator)).any()

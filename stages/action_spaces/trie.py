@@ -1,10 +1,14 @@
 """The catalogue's ids as a prefix tree in tensors: what may come next, in one vectorised step for all rows.
 
-Nodes are numbered from the root = 0. Items that must not be named (seen by the user, or in the slate already) are given
-as lists; a code is allowed where the subtree behind it holds more items than the lists take out of it. So a row never
-runs into a dead end as long as one item is left, and the cost of a step depends on the length of the lists, not on the
-size of the catalogue.
+Nodes are numbered from the root = 0, level by level and inside a level by their codes, so that a node's children are
+neighbours: one number per node says where they start (compressed sparse rows), and the next state is the child's own
+number. A step looks at the children of the nodes at hand alone; its cost does not grow with the catalogue.
+
+Items that must not be named (seen by the user, or in the slate already) are given as lists; a child may be taken where
+more items lie behind it than the lists take out of it. So a row never runs into a dead end as long as one item is left.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +20,13 @@ from stages.corpus.histories import Ints
 ROOT = 0
 
 
+class Choices(NamedTuple):
+    """What may follow each of some nodes: W places, as many as the widest node of the level has children."""
+
+    child: Tensor  # [.., W] the node that a place leads to; any node where the place is not open
+    open: Tensor  # [.., W] whether it may be taken
+
+
 class Trie:
     """Prefix tree of N items of D codes each, out of C = `size` codes per level."""
 
@@ -23,34 +34,39 @@ class Trie:
         """Build the tree from `codes` [N, D]. Raises InputError where two items share their codes."""
         count, self.depth = codes.shape
         self.size = int(codes.max()) + 1
-        node = np.zeros((count, self.depth + 1), dtype=np.int64)
-        parents, edges, leaves, nodes = [], [], [np.array([count])], 1
+        node = np.zeros((count, self.depth + 1), dtype=np.int32)
+        code, children, leaves, nodes = [np.zeros(1, np.int32)], [], [np.array([count])], 1
         for level in range(self.depth):
-            keys, number, size = np.unique(
-                node[:, level] * self.size + codes[:, level], return_inverse=True, return_counts=True
+            before = len(leaves[-1])  # nodes of this level
+            keys, number, behind = np.unique(
+                (node[:, level] - (nodes - before)) * np.int64(self.size) + codes[:, level],
+                return_inverse=True,
+                return_counts=True,
             )
             node[:, level + 1] = nodes + number
-            parents.append(keys // self.size)
-            edges.append(keys % self.size)
-            leaves.append(size)
+            code.append((keys % self.size).astype(np.int32))
+            children.append(np.bincount(keys // self.size, minlength=before))
+            leaves.append(behind)
             nodes += len(keys)
         if (twins := np.flatnonzero(leaves[-1] > 1)).size:
             pair = np.flatnonzero(node[:, -1] == nodes - len(leaves[-1]) + twins[0])[:2]
             raise InputError(f"items {pair[0]} and {pair[1]} have the same id {codes[pair[0]].tolist()}")
-        children = np.full((nodes - len(leaves[-1]), self.size), -1, dtype=np.int32)
-        children[np.concatenate(parents), np.concatenate(edges)] = np.arange(1, nodes)
-        item = np.full(nodes, -1, dtype=np.int64)
-        item[node[:, -1]] = np.arange(count)
+        item = np.empty(count, dtype=np.int32)
+        item[node[:, -1] - (nodes - count)] = np.arange(count)
+        self.widths = [int(own.max()) for own in children]  # children of the widest node of each level
+        self.first_leaf = nodes - count
         self.paths = node[:, :-1]  # [N, D] on the CPU: the inner node before each code of an item
-        self.codes = torch.from_numpy(codes.astype(np.int64))  # [N, D]
+        self.codes = torch.from_numpy(codes.astype(np.int32))  # [N, D]
         self.node = torch.from_numpy(node)  # [N, D + 1] the nodes on each item's path
-        self.children = torch.from_numpy(children)  # [inner nodes, C] next node, -1 where there is none
-        self.leaves = torch.from_numpy(np.concatenate(leaves))  # [nodes] items behind each node
-        self.item = torch.from_numpy(item)  # [nodes] the item of a leaf, -1 elsewhere
+        self.code = torch.from_numpy(np.concatenate(code))  # [nodes] the code that leads to each
+        start = np.cumsum(np.r_[1, np.concatenate(children)]).astype(np.int32)
+        self.first = torch.from_numpy(start)  # [inner nodes + 1] first child of each; the next node's first ends them
+        self.leaves = torch.from_numpy(np.concatenate(leaves).astype(np.int32))  # [nodes] items behind each node
+        self.items = torch.from_numpy(item)  # [N] item of each leaf, in their order
 
     def to(self, device: torch.device | str) -> "Trie":
         """Move the tensors."""
-        for name in ("codes", "node", "children", "leaves", "item"):
+        for name in ("codes", "node", "code", "first", "leaves", "items"):
             setattr(self, name, getattr(self, name).to(device))
         return self
 
@@ -58,30 +74,58 @@ class Trie:
         """The root, for each row of a shape."""
         return torch.full(shape, ROOT, dtype=torch.int64, device=self.node.device)
 
-    def allowed(self, node: Tensor, level: int, banned: Tensor, own: Tensor | None = None) -> Tensor:
-        """Mask [B, K, C] of the codes that lead from `node` [B, K] at `level` to an item that may be named.
+    def children(self, node: Tensor, level: int) -> Choices:
+        """All children of `node` [..] at `level`, in the order of their codes: [.., W]."""
+        start, end = self.first[node].long(), self.first[node + 1]
+        child = start[..., None] + torch.arange(self.widths[level], device=node.device)
+        inside = child < end[..., None]
+        return Choices(torch.where(inside, child, start[..., None]), inside)
+
+    def choices(self, node: Tensor, level: int, banned: Tensor, own: Tensor | None = None) -> Choices:
+        """The children of `node` [B, K] at `level`, open where they lead to an item that may be named: [B, K, W].
 
         banned [B, X]: items that no row of a user may name; own [B, K, Y]: items that one row may not. Item numbers,
         each at most once in a row and in one of the two; -1 stands for none.
         """
-        child = self.children[node].long()  # [B, K, C]
-        items = torch.where(child >= 0, self.leaves[child], 0)
+        child, inside = self.children(node, level)
         taken = self._banned_behind(child, level, banned)
         if own is not None:
-            inside = (own >= 0) & (self.node[own, level] == node[..., None])  # [B, K, Y]
-            taken.scatter_add_(2, self.codes[own, level], inside.long())
-        return items > taken
+            behind = self.node[own, level + 1].long()  # [B, K, Y]
+            here = (own >= 0) & (self.node[own, level] == node[..., None])
+            place = torch.where(here, behind - self.first[node][..., None], 0)
+            taken = taken.scatter_add(2, place, here.to(taken.dtype))
+        return Choices(child, inside & (self.leaves[child] > taken))
+
+    def allowed(self, node: Tensor, level: int, banned: Tensor, own: Tensor | None = None) -> Tensor:
+        """The open choices as a mask over all codes: [B, K, C]."""
+        return self.as_mask(self.choices(node, level, banned, own))
+
+    def as_mask(self, choices: Choices) -> Tensor:
+        """Choices [.., W] as a mask over all codes: [.., C]."""
+        code = torch.where(choices.open, self.code[choices.child], self.size).long()  # closed ones go beyond the end
+        mask = torch.zeros(*code.shape[:-1], self.size + 1, dtype=torch.bool, device=code.device)
+        return mask.scatter_(-1, code, True)[..., :-1]
 
     def _banned_behind(self, child: Tensor, level: int, banned: Tensor) -> Tensor:
-        """How many of the items banned [B, X] lie behind each node [B, K, C] below `level`: the same shape.
+        """How many of the items banned [B, X] lie behind each node [B, K, W] below `level`: the same shape.
 
         Found in a user's sorted list, so that K rows share it and no table over the catalogue is needed.
         """
-        behind = torch.where(banned >= 0, self.node[banned, level + 1], ROOT).sort(1).values  # [B, X]
+        behind = torch.where(banned >= 0, self.node[banned, level + 1].long(), ROOT).sort(1).values  # [B, X]
         nodes = child.flatten(1)
         count = torch.searchsorted(behind, nodes, right=True) - torch.searchsorted(behind, nodes)
         return count.view_as(child)
 
     def advance(self, node: Tensor, code: Tensor) -> Tensor:
-        """The node behind `code` from `node`, of one shape."""
-        return self.children[node, code].long()
+        """The child of `node` behind `code`, of one shape; the code has to be one of the node's."""
+        low, high = self.first[node].long(), self.first[node + 1].long()
+        for _ in range(max(self.widths).bit_length()):  # bisection in the node's children, all rows at once
+            middle = (low + high) // 2
+            beyond = self.code[middle.clamp(max=len(self.code) - 1)] > code
+            low, high = torch.where(beyond | (middle >= high), low, middle), torch.where(beyond, middle, high)
+        return low
+
+    def item_at(self, node: Tensor) -> Tensor:
+        """Item of each leaf [..], of the same shape; -1 at other nodes."""
+        leaf = node - self.first_leaf
+        return torch.where(leaf >= 0, self.items[leaf.clamp(min=0)].long(), -1)

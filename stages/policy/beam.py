@@ -25,17 +25,18 @@ def beam_items(
     node = trie.start(users, 1)
     score = hidden.new_zeros(users, 1, dtype=torch.float32)  # [B, beams]
     for level, columns in enumerate(space.columns):
-        allowed = trie.allowed(node, level, prompts.banned)
-        log_probs = log_softmax(code_logits(model, hidden, columns), allowed)  # [B, beams, C]
+        choices = trie.choices(node, level, prompts.banned)
+        logits = code_logits(model, hidden, columns).gather(-1, trie.code[choices.child].long())
+        log_probs = log_softmax(logits, choices.open)  # [B, beams, W]
         total = score[..., None] + log_probs.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         last = level == trie.depth - 1
         score, choice = total.flatten(1).topk(min(count if last else width, total[0].numel()))
-        beam, code = choice // total.shape[-1], choice % total.shape[-1]  # [B, kept]
+        beam = choice // total.shape[-1]  # [B, kept]
         alive = score > -torch.inf
-        node = torch.where(alive, trie.advance(node.gather(1, beam), code), ROOT)
+        node = torch.where(alive, choices.child.flatten(1).gather(1, choice), ROOT)
         if not last:
             reading.select(beam)
-            hidden = reading.read(columns[code])
-    items = torch.where(alive, trie.item[node], -1)
+            hidden = reading.read(columns[trie.code[node].long()])
+    items = torch.where(alive, trie.item_at(node), -1)
     missing = count - items.shape[1]
     return pad(items, (0, missing), value=-1), pad(score, (0, missing), value=-torch.inf)

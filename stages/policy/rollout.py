@@ -58,17 +58,20 @@ def sample_slates(
         for level, columns in enumerate(space.columns):
             if codes:  # the code before the first level's is the last level's
                 hidden = reading.read(space.columns[level - 1, codes[-1]])
-            masks.append(trie.allowed(node, level, prompts.banned, own))
-            log_prob = log_softmax(code_logits(model, hidden, columns), masks[-1], scale)  # [B, K, C]
-            codes.append(_draw(log_prob, given > 0, generator))
-            log_probs.append(log_prob.gather(2, codes[-1][..., None])[..., 0])
-            node = trie.advance(node, codes[-1])
-        own[:, :, place] = trie.item[node]
+            choices = trie.choices(node, level, prompts.banned, own)
+            masks.append(trie.as_mask(choices))
+            logits = code_logits(model, hidden, columns).gather(-1, trie.code[choices.child].long())
+            log_prob = log_softmax(logits, choices.open, scale)  # [B, K, W]
+            drawn = _draw(log_prob, given > 0, generator)[..., None]
+            log_probs.append(log_prob.gather(2, drawn)[..., 0])
+            node = choices.child.gather(2, drawn)[..., 0]
+            codes.append(trie.code[node].long())
+        own[:, :, place] = trie.item_at(node)
     return Slates(own, *(torch.stack(parts, 2).unflatten(2, (length, -1)) for parts in (codes, masks, log_probs)))
 
 
 def _draw(log_probs: Tensor, drawn: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One code per row of log_probs [B, K, C]: the likeliest, after Gumbel noise for the slates `drawn` [K, 1]."""
+    """One place per row of log_probs [B, K, W]: the likeliest, after Gumbel noise for the slates `drawn` [K, 1]."""
     if generator is None:
         return log_probs.argmax(-1)
     uniform = torch.rand(log_probs.shape, generator=generator, device=log_probs.device)

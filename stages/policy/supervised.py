@@ -133,7 +133,8 @@ def loss_sum(model: PreTrainedModel, batch: Batch, space: ActionSpace) -> Tensor
     total = hidden.new_zeros((), dtype=torch.float32)
     for level, columns in enumerate(space.columns):
         at = batch.level == level
-        log_probs = log_softmax(code_logits(model, hidden[at], columns), space.trie.children[batch.node[at]] >= 0)
+        allowed = space.trie.as_mask(space.trie.children(batch.node[at], level))
+        log_probs = log_softmax(code_logits(model, hidden[at], columns), allowed)
         chosen = log_probs.gather(-1, batch.code[at][:, None])[:, 0]
         total = total - (chosen * batch.weights[at]).sum()
     return total
