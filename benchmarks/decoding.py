@@ -2,9 +2,9 @@
 
     python -m benchmarks.decoding
 
-One step of mask and advance, beside two other ways to do it: log-probabilities [batch x beam, codes] in; of each row the
-best allowed continuations, their log-probabilities and next states out. All ids have 3 levels of 8,192 codes. The other
-ways, written here from their descriptions:
+One step of mask and advance, beside two other ways to do it: log-probabilities [batch x beam, codes] in; of each row
+the best allowed continuations, their log-probabilities and next states out. All ids have 3 levels of 8,192 codes. The
+other ways, written here from their descriptions:
 hf      a dictionary of prefixes asked by a Python call per row, and a mask over all codes, as transformers'
         prefix_allowed_tokens_fn has it (not tried with 10 million items: the dictionary does not fit)
 static  STATIC (arXiv 2602.22647): two dense levels of masks and next states, below them rows of (code, next state)
