@@ -14,7 +14,7 @@ from stages.corpus import histories
 
 def main(dataset: str, baseline: str, seed: int) -> None:
     settings = params.load()
-    module = params.load_module("baselines", baseline, "baselines")
+    module = params.load_module("baselines", baseline, "--baseline")
     corpus = histories.load(paths.corpus(dataset))
     tables = []
     for split in ("test", "valid"):

@@ -89,9 +89,10 @@ def start(
     settings: Params, dataset: str, space: str, optimizer: str, seed: int
 ) -> tuple[Learner, LoggedFeedback, backbone.Card]:
     """The learner at the SFT policy, the rewards of the log, and the card that goes with its models."""
+    objective = params.load_module("objectives", optimizer, "--optimizer")
     rl, corpus, body, own = settings.rl, settings.corpus(dataset), settings.backbone, settings.own[optimizer]
     machine, warmup = accelerator(body.precision), paths.model(dataset, space, "warmup", seed)
-    actions = params.load_module("action_spaces", space, "action_spaces").Actions(paths.actions(dataset, space))
+    actions = params.load_module("action_spaces", space, "--space").Actions(paths.actions(dataset, space))
     model, reference = (backbone.load(warmup, actions.fingerprint)[0].to(machine.device) for _ in range(2))
     card, histories = backbone.read_card(warmup), load(paths.corpus(dataset))
     log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())
@@ -116,7 +117,7 @@ def start(
         model=model,
         reference=reference,
         optimizer=torch.optim.AdamW(model.parameters(), rate, weight_decay=rl.weight_decay),
-        objective=params.load_module("objectives", optimizer, "optimizers"),
+        objective=objective,
         objective_params=own,
         task=task,
         recipe=recipe(rl, own),

@@ -32,7 +32,7 @@ def main(dataset: str, space: str, seed: int) -> None:
     settings = params.load()
     sft, body = settings.sft, settings.backbone
     histories = load(paths.corpus(dataset))
-    actions = params.load_module("action_spaces", space, "action_spaces").Actions(paths.actions(dataset, space))
+    actions = params.load_module("action_spaces", space, "--space").Actions(paths.actions(dataset, space))
     model = backbone.create(body, actions.vocabulary, seed)
     stage.log.info("%s parameters, %d tokens", f"{model.num_parameters():,}", actions.vocabulary)
     judged = np.flatnonzero(histories.valid >= 0)

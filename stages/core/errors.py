@@ -8,9 +8,13 @@ class InputError(Exception):
 
 
 def one_of(key: str, value: str, allowed: list[str], what: str) -> None:
-    """Refuse a value that is not among those allowed, with the nearest of them. `key` is where it stands."""
+    """Refuse a value that is not among those allowed, with the nearest of them.
+
+    key: where it stands, a key of params.yaml or an argument such as --dataset.
+    """
     if value in allowed:
         return
     near = difflib.get_close_matches(str(value), allowed, 1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise InputError(f"params.yaml: {key}: '{value}' is none of the {what}: {', '.join(allowed)}{hint}")
+    where = key if key.startswith("--") else f"params.yaml: {key}"
+    raise InputError(f"{where}: '{value}' is none of the {what}: {', '.join(allowed)}{hint}")
