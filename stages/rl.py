@@ -81,7 +81,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     state.restore_best()
     with fresh_folder(paths.model(dataset, space, optimizer, seed)) as folder:
         backbone.save(learner.model, card, folder)
-    write_json(paths.run_metrics(dataset, row, seed), diagnostics.of_run(state.curve.rows))
+    write_json(paths.run_metrics(dataset, row, seed), {**state.published(), **diagnostics.of_run(state.curve.rows)})
     state.checkpoint.drop()
 
 

@@ -47,7 +47,6 @@ def main(dataset: str) -> None:
         per_seed[row] = {seed: cell["ndcg@10"] for seed, cell in zip(axes.seeds, cells, strict=True)}
     counts = cells[0]["counts"]
     runs = {row: [read_cell(paths.run_metrics(dataset, row, seed)) for seed in axes.seeds] for row in policies}
-    runs = {row: own for row, own in runs.items() if all(own)}  # the optimizer `sft` takes no step
     for row, own in runs.items():
         summary[row]["rl"] = {name: mean for name in RL if (mean := over_runs(own, name)) is not None}
     with PUBLISHED.open(newline="") as file:

@@ -185,6 +185,9 @@ def test_an_unknown_row_is_refused(tree):
         evaluate.main("toy", "txt-sft", 1)
 
 
+NO_STEP = {"published_step": 0, "heldout_reward": 0.25, "no_comparison": ["no step of RL"]}  # the optimizer `sft`
+
+
 def make_cells(tree, run=None):
     """Seed 1 as above; in seed 2 user 0's test list holds no target, so that its recall is 0."""
     for seed in tree.seeds:
@@ -195,7 +198,7 @@ def make_cells(tree, run=None):
         write("text-sft", seed, slate + beam)
         for row in ("popularity", "text-sft"):
             evaluate.main("toy", row, seed)
-        paths.run_metrics("toy", "text-sft", seed).write_text(json.dumps(run or {}))
+        paths.run_metrics("toy", "text-sft", seed).write_text(json.dumps(run or NO_STEP))
 
 
 def test_table_of_one_seed(tree):
@@ -232,11 +235,12 @@ def test_what_rl_did(tree):
     make_cells(tree, {"at_upper_bound": 0.25, "no_signal_share": 0.75, "no_comparison": ["most groups"]})
     tabulate.main("toy")
     text = paths.report("toy").read_text()
-    line = "| text-sft | 0.2500 | - | - | - | - | - | - | - | 0.7500 | no comparison: most groups |"
+    line = "| text-sft | 0.2500 | - | - | - | - | - | - | - | - | - | - | 0.7500 | no comparison: most groups |"
     assert line in text
     make_cells(tree)
     tabulate.main("toy")
-    assert "What RL did" not in paths.report("toy").read_text()
+    line = "| text-sft | - | - | - | - | - | - | - | - | 0.0000 | 0.2500 | - | - | no comparison: no step of RL |"
+    assert line in paths.report("toy").read_text()
 
 
 def test_a_missing_cell_is_named(tree):

@@ -51,7 +51,7 @@ def test_a_run_says_why_it_compares_nothing():
     assert still["correlations"] == []
     paired = of_run([row(**{"correlation_click~like": share}) for share in (0.5, 0.75)] + [row()])
     assert paired["correlations"] == [["click", "like", 0.625]]  # a step in which one was constant has none
-    assert of_run([{"step": 0, "cold_mass": 0.1}]) == {}  # the optimizer `sft`
+    assert of_run([{"step": 0, "cold_mass": 0.1}]) == {"no_comparison": ["no step of RL"]}  # the optimizer `sft`
 
 
 def test_correlation_of_objectives_by_hand():

@@ -34,13 +34,18 @@ RL = {
     "ratio_q95": "Ratio, 95%",
     "gbpo_cosine": "Cosine to GBPO",
     "kl": "Divergence from SFT",
+    "published_step": "Published step",
+    "heldout_reward": "Held-out reward, sampled",
+    "heldout_greedy_reward": "Held-out reward, greedy",
     "no_signal_share": "Groups without signal",
 }
 RL_NOTES = """Means over a run's steps, and over seeds. Shares are of slates where the ratio is a slate's, of tokens
 where it is a token's, at the last update of a rollout. At a bound the gradient is 0 (SAGE: the upper one is boost, the
 lower one the floor); lessened, it is smaller (GBPO). The cosine is that of the gradients of the optimizer's loss and of
 GBPO's, per token, on the same slates; it and the divergence from SFT are taken at the looks at the held-out reward. A
-run in which no bound ever acted, or in which most groups earned the same throughout, compares no optimizers."""
+run in which no bound ever acted, or in which most groups earned the same throughout, compares no optimizers. The ratio
+columns are quantiles. The policy in the tables is the one after the published step, the best by the greedy reward of
+the reserve's selecting half; its held-out rewards are the other half's, at the training temperature and greedy."""
 
 NOTES = """- Lists are one per user with a target: decoder `slate` is the policy's own slate, `beam` its most likely
   next items, `list` a baseline's. Rows of policies are judged by `slate`, baselines by `list`.
@@ -74,8 +79,8 @@ def report(
     sections = [
         f"# {dataset}",
         f"{counts['users'][0]:,} users, {counts['items'][0]:,} items, {counts['cold_items'][0]:,} of them cold. "
-        f"Means over {len(seeds)} seed(s); in brackets {confidence:.0%} bootstrap intervals over users"
-        + (" of each user's mean over seeds." if len(seeds) > 1 else "."),
+        f"Means over {'1 seed' if len(seeds) == 1 else f'{len(seeds)} seeds'}; in brackets {confidence:.0%} bootstrap "
+        "intervals over users" + (" of each user's mean over seeds." if len(seeds) > 1 else "."),
         "## Accuracy, test split",
         results_table(results["test"], ACCURACY, copied),
     ]

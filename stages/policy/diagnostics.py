@@ -30,18 +30,18 @@ def of_rollout(steps: list[dict[str, Tensor]], minibatches: int) -> dict[str, Te
 
 
 def of_run(rows: list[dict[str, float | int | str]]) -> dict[str, object]:
-    """A run in at most 10 scalars, and why it compares no optimizers, where it does not.
+    """A run in at most 9 scalars, and why it compares no optimizers, where it does not.
 
     Means over its steps; `kl` over its looks at the reserve, where it is known whatever its weight in the loss.
     `no_comparison` is a list, empty for a run that does: without bounds that act an optimizer is its advantages alone,
     and groups without signal teach nothing. `correlations` lists how each two objectives go together over a rollout's
-    slates. A run without a step has nothing to say.
+    slates.
     """
     looks = [row for row in rows if "gbpo_cosine" in row]  # where every optimizer knows its divergence
     values = {name: _column(looks if name == "kl" else rows, name) for name in SHOWN}
     found: dict[str, object] = {name: sum(own) / len(own) for name, own in values.items() if own}
     if "no_signal_share" not in found:
-        return {}
+        return {"no_comparison": ["no step of RL"]}
     reasons = []
     if not any(values["bound_share_max"]):
         reasons.append("no bound ever acted")

@@ -16,6 +16,8 @@ from stages.core.curves import Curve
 from stages.policy.algorithm import Learner
 from stages.policy.heldout import Watch
 
+PUBLISHED = ("heldout_reward", "heldout_greedy_reward")
+
 
 @dataclass
 class RunState:
@@ -28,12 +30,13 @@ class RunState:
     step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     best_reward: float = float("-inf")
+    best_step: int = 0
 
     def look(self, watch: Watch, step: int) -> None:
         """Judge the policy after `step` steps, keep it if it is the best, and make a checkpoint."""
         found = watch.look(self.learner, step)
         if step > 0 and found["selection_reward"] > self.best_reward:
-            self.best_reward = found["selection_reward"]
+            self.best_reward, self.best_step = found["selection_reward"], step
             self.best = snapshot("best", self.learner.model)
         self.heldout.add(step=step, **found)
         self.step = step
@@ -46,6 +49,7 @@ class RunState:
             {
                 "step": step,
                 "best_reward": self.best_reward if self.best else None,
+                "best_step": self.best_step,
                 "entropy_mean": self.learner.entropy_mean.value,
                 "curve": self.curve.rows,
                 "heldout": self.heldout.rows,
@@ -61,10 +65,16 @@ class RunState:
         load_optimizer_state(self.learner.optimizer, tensors)
         self.best = {name: tensor for name, tensor in tensors.items() if name.startswith("best.")}
         self.best_reward = values["best_reward"] if self.best else float("-inf")
+        self.best_step = values["best_step"]
         self.learner.entropy_mean.value = values["entropy_mean"]
         self.step = values["step"]
         self.curve.restore(values["curve"])
         self.heldout.restore(values["heldout"])
+
+    def published(self) -> dict[str, float | int | str]:
+        """Which step the best policy is of, 0 for a run without one, and its rewards on the reporting half."""
+        (row,) = (row for row in self.heldout.rows if row["step"] == self.best_step)
+        return {"published_step": self.best_step, **{name: row[name] for name in PUBLISHED}}
 
     def restore_best(self) -> None:
         """Put the best policy into the model; a run without a step keeps what it started from."""
