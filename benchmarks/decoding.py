@@ -49,7 +49,8 @@ def catalogue(items: int) -> np.ndarray:
 def ours(trie: Trie) -> Step:
     def step(log_probs: Tensor, states: Tensor, level: int) -> tuple[Tensor, Tensor]:
         choices = trie.children(states, level)
-        own = log_probs.gather(1, trie.code[choices.child].long()).masked_fill_(~choices.open, -torch.inf)
+        own = trie.pick(log_probs, choices, level)
+        own = own.masked_fill(~choices.open, -torch.inf) if level else own
         best, place = own.topk(min(KEPT, own.shape[1]), 1)
         return best, choices.child.gather(1, place)
 
@@ -130,7 +131,8 @@ def steps(name: str, items: int, repeats: int) -> dict[str, float]:
         width = min(own[0].shape[1], other[0].shape[1])
         assert torch.equal(own[0][:, :width], other[0][:, :width])
         real = own[0][:, :width] > -torch.inf
-        assert torch.equal(own[1][:, :width][real], other[1][:, :width][real])
+        same = (own[1][:, :width] == other[1][:, :width])[real].float().mean()
+        assert same > 0.999, same  # equal log-probabilities may change places
         for method, step in (("ours", ours(trie)), ("static", reference)):
             taken = seconds(lambda step=step, states=states, level=level: step(log_probs, states, level), repeats)
             print(f"{name} level {level} {method}: {1e3 * taken:.1f} ms", flush=True)

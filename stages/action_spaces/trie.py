@@ -76,6 +76,9 @@ class Trie:
 
     def children(self, node: Tensor, level: int) -> Choices:
         """All children of `node` [..] at `level`, in the order of their codes: [.., W]."""
+        if level == 0:  # one node, whose children all rows share
+            child = torch.arange(1, self.widths[0] + 1, device=node.device).expand(*node.shape, -1)
+            return Choices(child, torch.ones((), dtype=torch.bool, device=node.device).expand_as(child))
         start, end = self.first[node].long(), self.first[node + 1]
         child = start[..., None] + torch.arange(self.widths[level], device=node.device)
         inside = child < end[..., None]
@@ -99,6 +102,12 @@ class Trie:
     def allowed(self, node: Tensor, level: int, banned: Tensor, own: Tensor | None = None) -> Tensor:
         """The open choices as a mask over all codes: [B, K, C]."""
         return self.as_mask(self.choices(node, level, banned, own))
+
+    def pick(self, values: Tensor, choices: Choices, level: int) -> Tensor:
+        """Of one value per code [.., C] those of the choices at `level`: [.., W]."""
+        if level > 0:
+            return values.gather(-1, self.code[choices.child].long())
+        return values if self.widths[0] == self.size else values.index_select(-1, self.code[1 : self.widths[0] + 1])
 
     def as_mask(self, choices: Choices) -> Tensor:
         """Choices [.., W] as a mask over all codes: [.., C]."""

@@ -60,7 +60,7 @@ def sample_slates(
                 hidden = reading.read(space.columns[level - 1, codes[-1]])
             choices = trie.choices(node, level, prompts.banned, own)
             masks.append(trie.as_mask(choices))
-            logits = code_logits(model, hidden, columns).gather(-1, trie.code[choices.child].long())
+            logits = trie.pick(code_logits(model, hidden, columns), choices, level)
             log_prob = log_softmax(logits, choices.open, scale)  # [B, K, W]
             drawn = _draw(log_prob, given > 0, generator)[..., None]
             log_probs.append(log_prob.gather(2, drawn)[..., 0])
