@@ -71,7 +71,7 @@ def catalogue() -> Actions:
     folder = Path(tempfile.mkdtemp())
     chosen = np.random.default_rng(0).choice(CODES**LEVELS, CATALOGUE, replace=False)
     write_table(folder / "ids.parquet", id_table(np.stack([chosen // CODES**n % CODES for n in range(LEVELS)], 1)))
-    return Actions(folder)
+    return Actions(folder, CATALOGUE)
 
 
 def learner(job: dict[str, Any]) -> Learner:

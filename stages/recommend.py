@@ -25,7 +25,8 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     settings = params.load()
     decoding, exclude_seen = settings.recommend, settings.corpus(dataset).exclude_seen
     histories = load(paths.corpus(dataset))
-    actions = params.load_module("action_spaces", space, "--space").Actions(paths.actions(dataset, space))
+    spelling = params.load_module("action_spaces", space, "--space")
+    actions = spelling.Actions(paths.actions(dataset, space), histories.item_count)
     model, card = backbone.load(paths.model(dataset, space, optimizer, seed), actions.fingerprint)
     device = accelerator("fp32").device
     model.to(device)

@@ -92,9 +92,11 @@ def start(
     objective = params.load_module("objectives", optimizer, "--optimizer")
     rl, corpus, body, own = settings.rl, settings.corpus(dataset), settings.backbone, settings.own[optimizer]
     machine, warmup = accelerator(body.precision), paths.model(dataset, space, "warmup", seed)
-    actions = params.load_module("action_spaces", space, "--space").Actions(paths.actions(dataset, space))
+    histories = load(paths.corpus(dataset))
+    spelling = params.load_module("action_spaces", space, "--space")
+    actions = spelling.Actions(paths.actions(dataset, space), histories.item_count)
     model, reference = (backbone.load(warmup, actions.fingerprint)[0].to(machine.device) for _ in range(2))
-    card, histories = backbone.read_card(warmup), load(paths.corpus(dataset))
+    card = backbone.read_card(warmup)
     log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())
     rewards = environment(settings, log, seed)
     if not getattr(own, "decouple", True) and len(rewards.weights) < 2:

@@ -32,7 +32,8 @@ def main(dataset: str, space: str, seed: int) -> None:
     settings = params.load()
     sft, body = settings.sft, settings.backbone
     histories = load(paths.corpus(dataset))
-    actions = params.load_module("action_spaces", space, "--space").Actions(paths.actions(dataset, space))
+    spelling = params.load_module("action_spaces", space, "--space")
+    actions = spelling.Actions(paths.actions(dataset, space), histories.item_count)
     model = backbone.create(body, actions.vocabulary, seed)
     stage.log.info("%s parameters, %d tokens", f"{model.num_parameters():,}", actions.vocabulary)
     judged = np.flatnonzero(histories.valid >= 0)

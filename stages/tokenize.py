@@ -31,7 +31,7 @@ def main(dataset: str, encoder: str) -> None:
         found = tokenizer.quantise(vectors, levels, settings)
         codes = RULES[settings.collisions](found)
     with fresh_folder(paths.actions(dataset, "semantic_id")) as folder:
-        write_table(folder / "ids.parquet", id_table(codes))
+        write_table(folder / "ids.parquet", id_table(codes, found.sizes(codes)))
     told = describe(found, codes, vectors, items["categories"].to_pylist(), settings.seed)
     write_json(paths.stage_metrics(dataset, "semantic_id"), told)
     Curve(paths.codes_curve(dataset)).restore(code_counts(codes))

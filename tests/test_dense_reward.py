@@ -48,7 +48,7 @@ def world(tmp_path_factory) -> tuple[Actions, histories.Histories]:
     vectors = TruncatedSVD(32, random_state=0).fit_transform(words).astype(np.float32)
     found = rkmeans.quantise(vectors, 3, settings.semantic_id.model_copy(update={"codebook_size": 32}))
     write_table(folder / "ids.parquet", id_table(reassign(found)))
-    return Actions(Path(folder)), corpus
+    return Actions(Path(folder), corpus.item_count), corpus
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

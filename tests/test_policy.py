@@ -64,7 +64,7 @@ def space(tmp_path_factory) -> Actions:
     ids = [(p, c) for p, count in enumerate((5, 4, 3, 1, 1)) for c in range(count)]
     order = np.random.default_rng(0).permutation(ITEMS)
     write_table(folder / "ids.parquet", id_table(np.array(ids)[order]))
-    return Actions(folder)
+    return Actions(folder, ITEMS)
 
 
 def sharp_model(space: Actions, seed: int = 0, dropout: float = 0.0):

@@ -288,15 +288,24 @@ def test_suffix_by_hand():
 
 
 def test_sinkhorn_spreads_the_last_level():
-    """40 items, all with last code 0 and a residual near it: an even plan takes each of the 4 codes about 10 times."""
+    """40 items near last code 0, two a prefix: by distance one of each two keeps it, an even plan gives it to ten."""
     generator = np.random.default_rng(0)
     points = generator.normal(size=(40, 2)).astype(np.float32) * 0.1
-    prefix = np.repeat(np.arange(10), 4)
-    books = [np.zeros((10, 2), np.float32), np.array([[0.0, 0], [1, 0], [0, 1], [-1, 0]], np.float32)]
-    found = collisions.sinkhorn(quantised(np.column_stack([prefix, np.zeros(40, np.int64)]), points, books))
-    assert np.bincount(found[:, 1]).tolist() == [10] * 4
+    prefix = np.repeat(np.arange(20), 2)
+    books = [np.zeros((20, 2), np.float32), np.array([[0.0, 0], [1, 0], [0, 1], [-1, 0]], np.float32)]
+    shared = quantised(np.column_stack([prefix, np.zeros(40, np.int64)]), points, books)
+    assert np.bincount(collisions.reassign(shared)[:, 1])[0] == 20
+    found = collisions.sinkhorn(shared)
+    assert np.abs(np.bincount(found[:, 1]) - 10).max() <= 2
     assert np.array_equal(found[:, 0], prefix)
     assert distinct(found) == 40
+
+
+def test_a_prefix_without_collision_keeps_its_codes():
+    """Items 0 and 1 have different last codes, if not the nearest ones: `balanced` put them there."""
+    points, books = column(0, 1, 0, 1), [column(0, 0), column(0, 1, 2)]
+    found = quantised(np.array([[0, 1], [0, 2], [1, 1], [1, 1]]), points, books)
+    assert collisions.reassign(found).tolist() == [[0, 1], [0, 2], [1, 0], [1, 1]]
 
 
 @pytest.mark.parametrize("rule", collisions.RULES)
@@ -348,7 +357,7 @@ CODES = np.array([[0, 1], [2, 0], [0, 0], [1, 2]])
 
 def actions(folder: Path, table: pa.Table) -> Actions:
     write_table(folder / "ids.parquet", table)
-    return Actions(folder)
+    return Actions(folder, len(CODES))
 
 
 def test_levels_have_tokens_of_their_own(tmp_path):
@@ -374,21 +383,42 @@ def test_the_fingerprint_follows_the_spelling(tmp_path):
 
 
 def damaged(column_: str, row: int, value: int | None) -> pa.Table:
-    columns = id_table(CODES).to_pydict()
+    table = id_table(CODES)
+    columns = table.to_pydict()
     columns[column_][row] = value
-    return pa.table({name: pa.array(values, pa.int32()) for name, values in columns.items()})
+    return pa.table(
+        {name: pa.array(values, pa.int32()) for name, values in columns.items()}, metadata=table.schema.metadata
+    )
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (id_table(CODES).slice(1), "items have to be 0..2, each once; rerun tokenize"),
+        (id_table(CODES).slice(1), "items have to be 0..3, each once; rerun tokenize"),
+        (id_table(CODES).slice(0, 3), "items have to be 0..3, each once; rerun tokenize"),
+        (id_table(np.vstack([CODES, [2, 2]])), "items have to be 0..3, each once; rerun tokenize"),
         (damaged("item", 2, 3), "items have to be 0..3, each once; rerun tokenize"),
         (damaged("code_1", 2, 1), r"items 0 and 2 have the same id"),
-        (damaged("code_0", 1, -1), "a code is negative; rerun tokenize"),
+        (damaged("code_0", 1, -1), r"item 1 has code_0 -1, it has to be in 0\.\.2; rerun tokenize"),
+        (damaged("code_0", 1, 3), r"item 1 has code_0 3, it has to be in 0\.\.2; rerun tokenize"),
+        (damaged("code_1", 3, None), r"item 3 has code_1 None, it has to be in 0\.\.2; rerun tokenize"),
         (id_table(CODES).drop_columns(["code_0"]), "column 'code_0' .* is missing"),
+        (id_table(CODES).drop_columns(["code_1"]), "does not say how many codes its 1 levels have"),
+        (id_table(CODES).replace_schema_metadata(None), "does not say how many codes its 2 levels have"),
     ],
-    ids=["item missing", "item twice", "twins", "negative code", "no codes"],
+    ids=[
+        "first item missing",
+        "last item missing",
+        "item beyond the catalogue",
+        "item twice",
+        "twins",
+        "negative code",
+        "code beyond its level",
+        "no code",
+        "no codes",
+        "level missing",
+        "no sizes",
+    ],
 )
 def test_a_damaged_table_is_refused(tmp_path, table, message):
     with pytest.raises(InputError, match=message):
@@ -397,4 +427,4 @@ def test_a_damaged_table_is_refused(tmp_path, table, message):
 
 def test_no_table(tmp_path):
     with pytest.raises(InputError, match=r"ids.parquet: no such file"):
-        Actions(tmp_path)
+        Actions(tmp_path, len(CODES))

@@ -37,8 +37,8 @@ class ActionSpace(Protocol):
     fingerprint: str
     """Hash of the spelling: a policy refuses to run on another one."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load what the tokenizing stage wrote."""
+    def __init__(self, folder: Path, items: int) -> None:
+        """Load what the tokenizing stage wrote for a catalogue of `items`. Raises InputError where it is damaged."""
 
     def to(self, device: torch.device | str) -> Self:
         """Move the tensors."""

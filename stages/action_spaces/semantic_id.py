@@ -11,10 +11,8 @@ import numpy as np
 import torch
 
 from stages.action_spaces.trie import Trie
-from stages.core.errors import InputError
-from stages.core.schema import read
 from stages.corpus.histories import Ints
-from stages.semantic_ids.table import IDS, code_columns
+from stages.semantic_ids.table import read_codes
 
 PADDING, START, SLATE, FIRST_CODE = 0, 1, 2, 3
 
@@ -22,16 +20,9 @@ PADDING, START, SLATE, FIRST_CODE = 0, 1, 2, 3
 class Actions:
     """The action space of `data/<dataset>/actions/semantic_id`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read the ids. Raises InputError where an item has none or shares its own."""
-        table = read(folder / "ids.parquet", IDS)
-        codes = np.stack([table[name].to_numpy() for name in code_columns(table)], axis=1).astype(np.int64)
-        if not np.array_equal(table["item"].to_numpy(), np.arange(len(codes))):
-            raise InputError(f"{folder}/ids.parquet: items have to be 0..{len(codes) - 1}, each once; rerun tokenize")
-        if not len(codes):
-            raise InputError(f"{folder}/ids.parquet: no item; rerun tokenize")
-        if codes.min() < 0:
-            raise InputError(f"{folder}/ids.parquet: a code is negative; rerun tokenize")
+    def __init__(self, folder: Path, items: int) -> None:
+        """Read the ids of a catalogue of `items`. Raises InputError where an item has none or shares its own."""
+        codes = read_codes(folder / "ids.parquet", items)
         self.trie = Trie(codes)
         first = FIRST_CODE + self.trie.size * np.arange(codes.shape[1])  # [D] the token of code 0
         self.tokens = codes + first  # [N, D]

@@ -121,9 +121,9 @@ class Trie:
         Found in a user's sorted list, so that K rows share it and no table over the catalogue is needed.
         """
         behind = torch.where(banned >= 0, self.node[banned, level + 1].long(), ROOT).sort(1).values  # [B, X]
-        nodes = child.flatten(1)
+        nodes = (child[:, :1] if level == 0 else child).flatten(1).contiguous()  # all K rows share the root's children
         count = torch.searchsorted(behind, nodes, right=True) - torch.searchsorted(behind, nodes)
-        return count.view_as(child)
+        return count.unflatten(1, (-1, child.shape[2])).expand_as(child)
 
     def advance(self, node: Tensor, code: Tensor) -> Tensor:
         """The child of `node` behind `code`, of one shape; the code has to be one of the node's."""

@@ -21,37 +21,42 @@ def suffix(found: Quantised) -> Ints:
 
 
 def reassign(found: Quantised) -> Ints:
-    """Give the items of each prefix different last codes, at the least total squared distance to their codewords.
+    """Where items collide, give those of their prefix different last codes, at the least total squared distance.
 
     An item whose prefix has more items than last codes moves to the nearest last-but-one code that has room. Raises
     InputError where the items of one first code do not fit at all.
     """
     codes = _spread_full_prefixes(found)
-    distance = _distance(found, codes, codes.shape[1] - 1)
-    for members in _groups(codes[:, :-1]):
-        if len(members) > 1:
-            rows, columns = linear_sum_assignment(distance[members])
-            codes[members[rows], -1] = columns
-    return codes
+    return _distinct(codes, _distance(found, codes, codes.shape[1] - 1))
 
 
 def sinkhorn(found: Quantised) -> Ints:
-    """Spread the items evenly over the last level's codes, then give what still collides the nearest free code.
+    """Spread the items evenly over the last level's codes, and let each go to the one that takes most of it.
 
     Optimal transport from the items' last residuals to the last codebook with uniform margins on both sides,
-    regularised by entropy (Sinkhorn; LC-Rec, arXiv 2311.09049); each item takes its heaviest code.
+    regularised by entropy (Sinkhorn; LC-Rec, arXiv 2311.09049). Where the heaviest codes of a prefix collide, its items
+    get different ones, at the greatest total log mass.
     """
-    distance = _distance(found, found.codes, found.codes.shape[1] - 1).astype(np.float64)
+    codes = _spread_full_prefixes(found)
+    distance = _distance(found, codes, codes.shape[1] - 1).astype(np.float64)
     plan = -SINKHORN_SHARPNESS * distance / distance.mean()
     for _ in range(SINKHORN_STEPS):
         plan -= logsumexp(plan, axis=0, keepdims=True)  # every code the same mass
         plan -= logsumexp(plan, axis=1, keepdims=True)  # every item one
-    codes = found.codes.copy()
     codes[:, -1] = plan.argmax(1)
-    return reassign(Quantised(codes, found.points, found.codebooks, found.decode))
+    return _distinct(codes, -plan)
 
 
 RULES: dict[str, Callable[[Quantised], Ints]] = {"suffix": suffix, "reassign": reassign, "sinkhorn": sinkhorn}
+
+
+def _distinct(codes: Ints, cost: Floats) -> Ints:
+    """Codes [N, D] with other last codes where two are the same: those of least total cost [N, size] in the prefix."""
+    for members in _groups(codes[:, :-1]):
+        if len(np.unique(codes[members, -1])) < len(members):
+            rows, columns = linear_sum_assignment(cost[members])
+            codes[members[rows], -1] = columns
+    return codes
 
 
 def _spread_full_prefixes(found: Quantised) -> Ints:

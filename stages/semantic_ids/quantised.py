@@ -24,6 +24,11 @@ class Quantised:
     decode: Callable[[Ints], Floats]
     """Codes [N, D] -> embeddings [N, width] rebuilt from them."""
 
+    def sizes(self, codes: Ints) -> list[int]:
+        """Codes of each level of ids made of these; a level that was added behind has as many as it needs."""
+        own = [len(book) for book in self.codebooks]
+        return own + (codes[:, len(own) :].max(0) + 1).tolist()
+
 
 def residual(
     vectors: Floats, levels: int, size: int, cluster: Callable[[Floats, int], tuple[Ints, Floats]]

@@ -15,10 +15,7 @@ def describe(
 ) -> dict[str, Any]:
     """The report on ids [N, D] of items embedded as `vectors`: scalars to compare tokenizers by, lists by level."""
     table = category_table(categories)
-    sizes = [len(book) for book in found.codebooks]
-    suffixed = codes.shape[1] > len(sizes)
-    if suffixed:
-        sizes.append(int(codes[:, -1].max()) + 1)
+    suffixed = codes.shape[1] > found.codes.shape[1]
     return {
         "items": len(codes),
         "levels": codes.shape[1],
@@ -29,7 +26,7 @@ def describe(
         "reconstruction_error_before": reconstruction_error(found.decode(found.codes), vectors),
         "reconstruction_error_after": reconstruction_error(found.decode(codes[:, : found.codes.shape[1]]), vectors),
         "purity_by_chance": purity_by_chance(table, numpy_generator(seed, "purity")),
-        "usage": usage(codes, sizes),
+        "usage": usage(codes, found.sizes(codes)),
         "perplexity": perplexity(codes),
         "items_per_prefix": items_per_prefix(codes),
         "purity": purity(codes, table),
