@@ -11,24 +11,20 @@ from stages.core import params, paths, stage
 from stages.core.curves import Curve
 from stages.core.files import fresh_folder, write_json, write_table
 from stages.core.schema import ITEMS, read
+from stages.core.sections import SemanticId
 from stages.semantic_ids.collisions import RULES
 from stages.semantic_ids.embedding import embed
-from stages.semantic_ids.quantised import fewest_levels
+from stages.semantic_ids.quantised import Floats, Quantised, fewest_levels
 from stages.semantic_ids.report import code_counts, describe
 from stages.semantic_ids.table import id_table
 
 
 def main(dataset: str, encoder: str) -> None:
     settings = params.load().semantic_id
-    tokenizer = params.load_module("semantic_ids", settings.tokenizer, "semantic_id.tokenizer")
     items = read(paths.corpus(dataset) / "items.parquet", ITEMS)
     vectors = embed(items["text"].to_pylist(), paths.encoder(encoder), stage.progress)
-    levels = settings.levels or fewest_levels(len(vectors), settings.codebook_size)
-    stage.log.info(
-        "%d items: %d levels of %d codes by %s", len(vectors), levels, settings.codebook_size, settings.tokenizer
-    )
     with threadpool_limits(1):  # or sums, and what hangs on a tie, would depend on the number of threads
-        found = tokenizer.quantise(vectors, levels, settings)
+        found = quantise(vectors, settings)
         codes = RULES[settings.collisions](found)
     with fresh_folder(paths.actions(dataset, "semantic_id")) as folder:
         write_table(folder / "ids.parquet", id_table(codes, found.sizes(codes)))
@@ -36,6 +32,16 @@ def main(dataset: str, encoder: str) -> None:
     write_json(paths.stage_metrics(dataset, "semantic_id"), told)
     Curve(paths.codes_curve(dataset)).restore(code_counts(codes))
     stage.log.info("%.1f%% of the items had a shared id before, none after", 100 * told["collision_rate_before"])
+
+
+def quantise(vectors: Floats, settings: SemanticId) -> Quantised:
+    """What the tokenizer of `settings` makes of vectors [N, width]."""
+    tokenizer = params.load_module("semantic_ids", settings.tokenizer, "semantic_id.tokenizer")
+    levels = settings.levels or fewest_levels(len(vectors), settings.codebook_size)
+    stage.log.info(
+        "%d items: %d levels of %d codes by %s", len(vectors), levels, settings.codebook_size, settings.tokenizer
+    )
+    return tokenizer.quantise(vectors, levels, settings)
 
 
 if __name__ == "__main__":

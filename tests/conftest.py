@@ -16,6 +16,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import stages  # noqa: E402, F401 - sets what OpenMP reads before a test imports torch
+from stages.action_spaces.base import prompts  # noqa: E402
+from stages.core.checkpoints import Checkpoint  # noqa: E402
+from tests import small_policy  # noqa: E402
 
 
 @pytest.fixture
@@ -36,3 +39,26 @@ def python(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run([sys.executable, *arguments], cwd=project, capture_output=True, text=True, timeout=300)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    """14 items of two codes."""
+    return small_policy.catalogue(tmp_path_factory.mktemp("actions"))
+
+
+@pytest.fixture(scope="module")
+def model(space):
+    return small_policy.sharp_model(space)
+
+
+@pytest.fixture(scope="module")
+def asked(space):
+    """Contexts of 1, 5, 3 and 0 items, seen items banned: padding, and lists of different lengths."""
+    return prompts(space, small_policy.CONTEXTS, 4, "slate", True)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch) -> Checkpoint:
+    monkeypatch.setenv("SAGE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    return Checkpoint("sft-test", "f00d")

@@ -11,16 +11,8 @@ from stages.core import params
 from stages.objectives import bapo, dapo, sage
 from stages.policy import heldout
 from stages.policy.logprobs import slate_log_probs
-from tests.test_policy import (  # noqa: F401 - fixtures
-    CONTEXT_PAIRS,
-    SAGE,
-    TEMPERATURE,
-    learner,
-    one_step,
-    seeded,
-    sharp_model,
-    space,
-)
+from tests.small_policy import SAGE, TEMPERATURE, seeded, sharp_model
+from tests.test_step import CONTEXT_PAIRS, learner, one_step
 
 CONTEXTS = np.array([[0, 2], [1, 4], [0, 3]])
 KL = 0.3
@@ -67,7 +59,7 @@ def plain_steps(own, steps: int, updates: int) -> list[float]:
 
 
 @pytest.mark.parametrize("users_per_pass", [None, 2])
-def test_steps_are_algorithm_1(space, users_per_pass):  # noqa: F811
+def test_steps_are_algorithm_1(space, users_per_pass):
     """Two steps of two updates of three users: Hbar has moved, the divergence weighs, the gradient's norm is cut."""
     recipe = {"updates": 2, "kl": KL, "max_grad_norm": 0.5}
     own, plain = learner(space, users_per_pass=users_per_pass, **recipe), learner(space, **recipe)
@@ -81,7 +73,7 @@ def test_steps_are_algorithm_1(space, users_per_pass):  # noqa: F811
 
 
 @pytest.mark.parametrize("objective", [dapo, bapo])
-def test_a_loss_that_is_no_mean_over_slates_is_not_split(space, objective, monkeypatch):  # noqa: F811
+def test_a_loss_that_is_no_mean_over_slates_is_not_split(space, objective, monkeypatch):
     """One user earns nothing: DAPO leaves it out of the mean, BAPO's bounds depend on who is there."""
     name = objective.__name__.split(".")[-1]
     own_params = params.load().own[name].model_copy(update={"rho_0": 0.52} if name == "bapo" else {})
@@ -110,7 +102,7 @@ def test_a_loss_that_is_no_mean_over_slates_is_not_split(space, objective, monke
         assert not torch.allclose(after(True, users_per_pass=1), whole, atol=1e-4)
 
 
-def test_looks_at_the_reserve(space):  # noqa: F811
+def test_looks_at_the_reserve(space):
     """Greedy slates choose the checkpoint on one half; the other half gives sampled and greedy reward and NDCG."""
     own = learner(space)
     selection, report = (np.array([[user, position] for position in (3, 4, 5)]) for user in (0, 1))
@@ -132,7 +124,7 @@ def test_looks_at_the_reserve(space):  # noqa: F811
     assert found["greedy_coverage"] == len(shown) / 14
 
 
-def test_no_signal_is_the_optimizers_own(space):  # noqa: F811
+def test_no_signal_is_the_optimizers_own(space):
     """All slates of a user earn alike, users do not: nothing for GRPO's group, something for PPO's batch."""
     from stages.objectives import grpo, ppo
 

@@ -47,7 +47,7 @@ def tokens_of(mask: torch.Tensor) -> set[int]:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 14), st.integers(1, 4), st.integers(2, 4), st.floats(0, 1))
 def test_allowed_at_every_node(seed, items, depth, size, share):
-    """A code is allowed where an item that is not banned lies behind it: at every prefix, whichever list bans it."""
+    """A code is allowed where an item that may be named lies behind it: at every prefix, whichever list says so."""
     generator = np.random.default_rng(seed)
     tokens = catalogue(seed, items, depth, size)
     trie, behind = Trie(tokens), prefixes(tokens)
@@ -55,6 +55,8 @@ def test_allowed_at_every_node(seed, items, depth, size, share):
     whole = padded(banned, len(tokens) + 2, generator)
     own = {item for item in banned if generator.random() < 0.5}
     seen, mine = padded(banned - own, len(tokens), generator), padded(own, len(tokens) + 1, generator)[None]
+    listed = set(np.flatnonzero(generator.random(len(tokens)) < 0.5).tolist()) | banned
+    only = padded(listed, len(tokens) + 3, generator)
     for prefix, members in behind.items():
         node = walk(trie, prefix)
         assert int(trie.leaves[node]) == len(members)
@@ -65,6 +67,8 @@ def test_allowed_at_every_node(seed, items, depth, size, share):
         want = {token for token in range(size + 1) if behind.get((*prefix, token), set()) - banned}
         assert tokens_of(trie.allowed(node, len(prefix), whole)) == want
         assert tokens_of(trie.allowed(node, len(prefix), seen, mine)) == want
+        want = {token for token in want if behind[(*prefix, token)] & listed - banned}
+        assert tokens_of(trie.allowed(node, len(prefix), seen, mine, only)) == want
 
 
 @settings(max_examples=30, deadline=None)

@@ -17,14 +17,16 @@ class Prompts(NamedTuple):
     tokens: Tensor  # [B, P], padded on the right, where causal attention does not see it
     mask: Tensor  # [B, P] 1 where there is a token
     banned: Tensor  # [B, X] items that must not be recommended, -1 for none
+    only: Tensor | None = None  # [B, Z] the items that may be recommended at all, -1 for none; None: the catalogue
 
     def to(self, device: torch.device | str) -> "Prompts":
-        return Prompts(*(tensor.to(device) for tensor in self))
+        return Prompts(*(None if tensor is None else tensor.to(device) for tensor in self))
 
     def of(self, users: Ints) -> "Prompts":
         """The prompts of some users, without the padding that only others needed."""
         width = int(self.mask[users].sum(1).max())
-        return Prompts(self.tokens[users, :width], self.mask[users, :width], self.banned[users])
+        only = None if self.only is None else self.only[users]
+        return Prompts(self.tokens[users, :width], self.mask[users, :width], self.banned[users], only)
 
 
 class ActionSpace(Protocol):
@@ -62,13 +64,24 @@ def pad(rows: list[Ints], value: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(tokens), torch.from_numpy(mask)
 
 
-def prompts(space: ActionSpace, contexts: list[Ints], history_items: int, label: str, exclude_seen: bool) -> Prompts:
+def prompts(
+    space: ActionSpace,
+    contexts: list[Ints],
+    history_items: int,
+    label: str,
+    exclude_seen: bool,
+    only: list[Ints] | None = None,
+) -> Prompts:
     """Prompts of contexts (item numbers, oldest first), cut to their last `history_items` items.
 
-    The whole context, not only what is shown, is banned where the data set excludes seen items.
+    The whole context, not only what is shown, is banned where the data set excludes seen items. only: for each context
+    the items that may be recommended at all, such as those of a category or new ones.
     """
     end = np.array([space.slate_token] if label == "slate" else [], dtype=np.int64)
     rows = [np.concatenate([space.history(context[-history_items:]), end]) for context in contexts]
     tokens, mask = pad(rows, 0)
     seen = [np.unique(context) if exclude_seen else context[:0] for context in contexts]
-    return Prompts(tokens, mask, pad(seen, -1)[0])
+    if only is None:
+        return Prompts(tokens, mask, pad(seen, -1)[0])
+    seen = [np.intersect1d(own, listed) for own, listed in zip(seen, only, strict=True)]
+    return Prompts(tokens, mask, pad(seen, -1)[0], pad([np.unique(listed) for listed in only], -1)[0])

@@ -4,8 +4,9 @@ Nodes are numbered from the root = 0, level by level and inside a level by their
 neighbours: one number per node says where they start (compressed sparse rows), and the next state is the child's own
 number. A step looks at the children of the nodes at hand alone; its cost does not grow with the catalogue.
 
-Items that must not be named (seen by the user, or in the slate already) are given as lists; a child may be taken where
-more items lie behind it than the lists take out of it. So a row never runs into a dead end as long as one item is left.
+Items that must not be named (seen by the user, or in the slate already) are given as lists, and so are those that alone
+may be (a category, what is new); a child may be taken where an item is left behind it when the lists are counted. So a
+row never runs into a dead end as long as one item is left.
 """
 
 from typing import NamedTuple
@@ -84,24 +85,30 @@ class Trie:
         inside = child < end[..., None]
         return Choices(torch.where(inside, child, start[..., None]), inside)
 
-    def choices(self, node: Tensor, level: int, banned: Tensor, own: Tensor | None = None) -> Choices:
+    def choices(
+        self, node: Tensor, level: int, banned: Tensor, own: Tensor | None = None, only: Tensor | None = None
+    ) -> Choices:
         """The children of `node` [B, K] at `level`, open where they lead to an item that may be named: [B, K, W].
 
-        banned [B, X]: items that no row of a user may name; own [B, K, Y]: items that one row may not. Item numbers,
-        each at most once in a row and in one of the two; -1 stands for none.
+        banned [B, X]: items that no row of a user may name; own [B, K, Y]: items that one row may not; only [B, Z]: the
+        items that a user's rows may name at all, None for the catalogue. Item numbers, each at most once in a row and
+        either banned or own, and then among `only`; -1 stands for none.
         """
         child, inside = self.children(node, level)
-        taken = self._banned_behind(child, level, banned)
+        left = self.leaves[child] if only is None else self._listed_behind(child, level, only)
+        left = left - self._listed_behind(child, level, banned)
         if own is not None:
             behind = self.node[own, level + 1].long()  # [B, K, Y]
             here = (own >= 0) & (self.node[own, level] == node[..., None])
             place = torch.where(here, behind - self.first[node][..., None], 0)
-            taken = taken.scatter_add(2, place, here.to(taken.dtype))
-        return Choices(child, inside & (self.leaves[child] > taken))
+            left = left.scatter_add(2, place, -here.to(left.dtype))
+        return Choices(child, inside & (left > 0))
 
-    def allowed(self, node: Tensor, level: int, banned: Tensor, own: Tensor | None = None) -> Tensor:
+    def allowed(
+        self, node: Tensor, level: int, banned: Tensor, own: Tensor | None = None, only: Tensor | None = None
+    ) -> Tensor:
         """The open choices as a mask over all codes: [B, K, C]."""
-        return self.as_mask(self.choices(node, level, banned, own))
+        return self.as_mask(self.choices(node, level, banned, own, only))
 
     def pick(self, values: Tensor, choices: Choices, level: int) -> Tensor:
         """Of one value per code [.., C] those of the choices at `level`: [.., W]."""
@@ -115,12 +122,12 @@ class Trie:
         mask = torch.zeros(*code.shape[:-1], self.size + 1, dtype=torch.bool, device=code.device)
         return mask.scatter_(-1, code, True)[..., :-1]
 
-    def _banned_behind(self, child: Tensor, level: int, banned: Tensor) -> Tensor:
-        """How many of the items banned [B, X] lie behind each node [B, K, W] below `level`: the same shape.
+    def _listed_behind(self, child: Tensor, level: int, items: Tensor) -> Tensor:
+        """How many of the items listed [B, X] lie behind each node [B, K, W] below `level`: the same shape.
 
         Found in a user's sorted list, so that K rows share it and no table over the catalogue is needed.
         """
-        behind = torch.where(banned >= 0, self.node[banned, level + 1].long(), ROOT).sort(1).values  # [B, X]
+        behind = torch.where(items >= 0, self.node[items, level + 1].long(), ROOT).sort(1).values  # [B, X]
         nodes = (child[:, :1] if level == 0 else child).flatten(1).contiguous()  # all K rows share the root's children
         count = torch.searchsorted(behind, nodes, right=True) - torch.searchsorted(behind, nodes)
         return count.unflatten(1, (-1, child.shape[2])).expand_as(child)

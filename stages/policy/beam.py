@@ -25,7 +25,7 @@ def beam_items(
     node = trie.start(users, 1)
     score = hidden.new_zeros(users, 1, dtype=torch.float32)  # [B, beams]
     for level, columns in enumerate(space.columns):
-        choices = trie.choices(node, level, prompts.banned)
+        choices = trie.choices(node, level, prompts.banned, only=prompts.only)
         logits = trie.pick(code_logits(model, hidden, columns), choices, level)
         log_probs = log_softmax(logits, choices.open)  # [B, beams, W]
         total = score[..., None] + log_probs.nan_to_num(nan=-torch.inf, neginf=-torch.inf)

@@ -117,7 +117,9 @@ def _item_mass(model: PreTrainedModel, asked: Prompts, space: ActionSpace, items
     chosen = torch.as_tensor(items, device=asked.tokens.device)
     users = len(asked.tokens)
     paths, codes = (table[chosen].long().expand(users, -1, -1) for table in (trie.node, trie.codes))  # [B, items, ..]
-    allowed = torch.stack([trie.allowed(paths[..., level], level, asked.banned) for level in range(trie.depth)], 2)
+    allowed = torch.stack(
+        [trie.allowed(paths[..., level], level, asked.banned, only=asked.only) for level in range(trie.depth)], 2
+    )
     open_ = allowed.gather(3, codes[..., None]).all(2)[..., 0]  # [B, items] not banned
     # a banned item's own codes may be masked and its whole row too: any mask will do, it is left out of the sum
     allowed = allowed | ~open_[..., None, None]

@@ -47,7 +47,8 @@ def sample_slates(
     trie, users, slates = space.trie, len(prompts.tokens), len(temperatures)
     given = torch.tensor(temperatures, device=prompts.tokens.device)[:, None]  # [K, 1]
     scale = given.where(given > 0, 1.0)
-    if int((prompts.banned >= 0).sum(1).max()) + length > len(trie.codes):
+    offered = len(trie.codes) if prompts.only is None else (prompts.only >= 0).sum(1)
+    if int((offered - (prompts.banned >= 0).sum(1)).min()) < length:
         raise InputError(f"a user has fewer than {length} items left that may be recommended; shorten rl.slate_length")
     own = torch.full((users, slates, length), -1, device=prompts.tokens.device)
     reading = Reading(model, prompts, length * trie.depth)
@@ -58,7 +59,7 @@ def sample_slates(
         for level, columns in enumerate(space.columns):
             if codes:  # the code before the first level's is the last level's
                 hidden = reading.read(space.columns[level - 1, codes[-1]])
-            choices = trie.choices(node, level, prompts.banned, own)
+            choices = trie.choices(node, level, prompts.banned, own, prompts.only)
             masks.append(trie.as_mask(choices))
             logits = trie.pick(code_logits(model, hidden, columns), choices, level)
             log_prob = log_softmax(logits, choices.open, scale)  # [B, K, W]

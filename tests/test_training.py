@@ -1,0 +1,238 @@
+"""Model folders, checkpoints and the training loop of SFT."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from stages.core.checkpoints import Checkpoint, model_state
+from stages.core.curves import Curve
+from stages.core.errors import InputError
+from stages.policy import backbone, device, training
+from stages.policy.rollout import sample_slates
+from stages.policy.supervised import Example, history_examples
+from tests.small_policy import ITEMS, one, settings
+
+
+def test_a_policy_folder_round_trip(space, model, asked, tmp_path):
+    card = backbone.Card("slate", space.fingerprint, "sft@test 0")
+    backbone.save(model, card, tmp_path / "policy")
+    loaded, found = backbone.load(tmp_path / "policy", space.fingerprint)
+    assert found == card
+    assert not loaded.training
+    before, after = model_state("x", model), model_state("x", loaded)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    greedy = [sample_slates(each, asked, space, [0.0] * 1, 5, None).items for each in (model, loaded)]
+    assert torch.equal(*greedy)
+
+
+def test_another_action_space_is_refused(space, model, tmp_path):
+    backbone.save(model, backbone.Card("slate", "0123456789abcdef", "sft@test 0"), tmp_path / "policy")
+    with pytest.raises(InputError, match=rf"0123456789abcdef, but the ids at hand are {space.fingerprint}; rerun sft"):
+        backbone.load(tmp_path / "policy", space.fingerprint)
+
+
+@pytest.mark.parametrize("file", ["policy.json", "config.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_policy_folder_is_refused(space, model, tmp_path, monkeypatch, file, damage):
+    """Never by building the library's default model in its place, whose weights take 30 GB."""
+    build = backbone.Qwen3ForCausalLM.__init__
+
+    def only_small(self, config, *rest, **named):
+        assert config.hidden_size == 16, "a model of the default size was about to be built"
+        build(self, config, *rest, **named)
+
+    monkeypatch.setattr(backbone.Qwen3ForCausalLM, "__init__", only_small)
+    backbone.save(model, backbone.Card("slate", space.fingerprint, "sft@test 0"), tmp_path / "policy")
+    path = tmp_path / "policy" / file
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="not a policy that can be loaded"):
+        backbone.load(tmp_path / "policy", space.fingerprint)
+
+
+def test_the_seed_draws_the_weights(space):
+    first, again, other = (model_state("x", backbone.create(settings(), space.vocabulary, seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_checkpoint_round_trip(checkpoint):
+    assert checkpoint.load() is None
+    tensors = {"a": torch.randn(3, 2), "step": torch.tensor(7.0)}
+    values = {"epoch": 3, "best_loss": 0.1 + 0.2, "curve": [{"epoch": 1}], "none": None}
+    checkpoint.save({"a": torch.zeros(3, 2)}, {})
+    checkpoint.save(tensors, values)
+    found, also = checkpoint.load()
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert also == values
+    assert [path.name for path in checkpoint.folder.iterdir()] == ["state.safetensors"]
+    assert Checkpoint("sft-test", "beef").load() is None
+    checkpoint.drop()
+    assert checkpoint.load() is None
+    checkpoint.drop()  # dropping nothing is no fault
+
+
+@pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
+def test_a_damaged_checkpoint_counts_as_none(checkpoint, damage):
+    checkpoint.save({"a": torch.randn(30)}, {"epoch": 1})
+    whole = checkpoint.path.read_bytes()
+    checkpoint.path.write_bytes(whole[:-20] if damage is None else damage)
+    assert checkpoint.load() is None
+
+
+# -------------------------------------------------------------------------------------------------- training
+
+
+class InterruptionError(Exception):
+    """Stands for a machine that is taken away."""
+
+
+def tiny_recipe(epochs: int = 4, patience: int = 9) -> training.Recipe:
+    return training.Recipe(
+        label="history",
+        epochs=epochs,
+        batch_items=16,
+        lr=1e-2,
+        warmup=0.3,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        patience=patience,
+        seed=7,
+    )
+
+
+def fit(space, checkpoint: Checkpoint, folder, stop_at: tuple[int, int] | None = None, epochs: int = 4, patience=9):
+    """A tiny run with dropout, warm-up and changing examples; `stop_at` (epoch, step) raises in the middle of one."""
+    model = backbone.create(settings(dropout=0.2), space.vocabulary, 5)
+    sequences = [np.random.default_rng(user).permutation(ITEMS)[:8] for user in range(9)]
+
+    def examples(epoch: int) -> list[Example]:
+        return list(history_examples(sequences, None, 20, 0.0, np.random.default_rng(epoch)))
+
+    def progress(batches, what: str):
+        epoch = int(what.removeprefix("epoch ").split("/")[0])
+        for step, batch in enumerate(batches):
+            if (epoch, step) == stop_at:
+                raise InterruptionError
+            yield batch
+
+    validation = training.next_item_examples(sequences[:3], np.array([1, 2, 3]), 5)
+    curve, recipe = Curve(folder / "curve.csv"), tiny_recipe(epochs, patience)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "progress", progress)
+        best = training.fit(model, space, examples, validation, recipe, Accelerator(cpu=True), checkpoint, curve)
+    return model_state("x", model), best, (folder / "curve.csv").read_bytes()
+
+
+def test_a_resumed_run_ends_with_the_same_weights(space, tmp_path, monkeypatch):
+    """Stopped in epoch 3 at step 1, taken up again: weights, best epoch and curve are those of an undisturbed run."""
+    monkeypatch.setenv("SAGE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    weights, best, curve = fit(space, Checkpoint("whole", "0"), tmp_path / "whole")
+    broken = Checkpoint("broken", "0")
+    with pytest.raises(InterruptionError):
+        fit(space, broken, tmp_path / "broken", stop_at=(3, 1))
+    _, values = broken.load()
+    assert values["epoch"] == 1  # two epochs done, counted from 0
+    again, best_again, curve_again = fit(space, broken, tmp_path / "broken")
+    assert (best_again, curve_again) == (best, curve)
+    assert all(again[name].detach().numpy().tobytes() == weights[name].detach().numpy().tobytes() for name in weights)
+    start = model_state("x", backbone.create(settings(), space.vocabulary, 5))
+    assert not all(torch.equal(start[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("patience", [9, 1])
+def test_a_run_resumed_after_its_last_epoch_writes_its_curve_again(space, checkpoint, tmp_path, monkeypatch, patience):
+    """Stopped between its last epoch and its model, with DVC having deleted the curve: nothing is trained again. Losses
+    1, 2, 3, 4: with patience 1 the last epoch is the second."""
+    losses = iter([1.0, 2.0, 3.0, 4.0])
+    monkeypatch.setattr(training, "evaluate", lambda *_: next(losses))
+    weights, best, curve = fit(space, checkpoint, tmp_path, patience=patience)
+    assert len(curve.splitlines()) == 1 + (4 if patience == 9 else 2)
+    (tmp_path / "curve.csv").unlink()
+    monkeypatch.setattr(training, "_one_epoch", lambda *_: pytest.fail("an epoch was trained again"))
+    again, best_again, curve_again = fit(space, checkpoint, tmp_path, patience=patience)
+    assert (best_again, curve_again) == (best, curve) == (1, curve)
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+def test_a_curve_goes_on_from_its_rows(tmp_path):
+    """Columns may come later; a restored curve is written at once, and its rows are its own."""
+    curve = Curve(tmp_path / "curves" / "curve.csv")
+    curve.add(step=1, loss=1 / 3)
+    curve.add(step=2, loss=0.25, kl=0.0)
+    text = curve.path.read_text()
+    assert text == "step,loss,kl\n1,0.333333,\n2,0.25,0.0\n"
+    curve.path.unlink()
+    again = Curve(curve.path)
+    again.restore(curve.rows)
+    assert again.path.read_text() == text
+    again.add(step=3, loss=0.125)
+    assert again.path.read_text() == text + "3,0.125,\n"
+    assert len(curve.rows) == 2
+
+
+def test_epoch_batches():
+    """Lengths 9, 7, 4, 4, 3, 1 at 16 items a batch: 9 (2 x 9 > 16), then 7 and 4 (2 x 7), then 4, 3, 1 (3 x 4)."""
+    examples = [one([], list(range(length)), 1.0) for length in (4, 9, 1, 7, 3, 4)]
+
+    def drawn(epoch: int) -> list[list[int]]:
+        return [[len(row.targets) for row in batch] for batch in training.epoch_batches(examples, tiny_recipe(), epoch)]
+
+    assert sorted(drawn(0)) == [[4, 3, 1], [7, 4], [9]]
+    assert drawn(0) == drawn(0)
+    assert any(drawn(0) != drawn(epoch) for epoch in range(1, 6))
+
+
+def test_no_example_at_all(space, model, checkpoint, tmp_path):
+    with pytest.raises(InputError, match=r"no training sequence.*sft\.holdback"):
+        training.fit(
+            model,
+            space,
+            lambda epoch: [],
+            [one([], [2], 1.0)],
+            tiny_recipe(),
+            Accelerator(cpu=True),
+            checkpoint,
+            Curve(tmp_path / "curve.csv"),
+        )
+
+
+@pytest.mark.parametrize(("gpu", "precision", "mixed"), [(False, "fp32", "no"), (True, "bf16", "bf16")])
+def test_accelerator(monkeypatch, gpu, precision, mixed):
+    """One process, on a GPU where there is one; `accelerate launch` with two is refused."""
+    asked = []
+
+    def started(processes: int):
+        return lambda **options: asked.append(options) or SimpleNamespace(num_processes=processes)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(device, "Accelerator", started(1))
+    assert device.accelerator(precision).num_processes == 1
+    assert asked == [{"cpu": not gpu, "mixed_precision": mixed}]
+    monkeypatch.setattr(device, "Accelerator", started(2))
+    with pytest.raises(InputError, match="2 processes were started; training runs in one"):
+        device.accelerator(precision)
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(space, checkpoint, tmp_path, monkeypatch):
+    """Validation losses 3, 1, 2, 4 and patience 2: two epochs without gain after the second end the run, and the
+    weights are the second's."""
+    losses = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
+    seen = []
+
+    def evaluate(model, *_):
+        seen.append({name: weight.detach().clone() for name, weight in model_state("x", model).items()})
+        return next(losses)
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    weights, best, _ = fit(space, checkpoint, tmp_path, epochs=9, patience=2)
+    assert best == 2
+    assert len(seen) == 4
+    assert all(torch.equal(weights[name], seen[1][name]) for name in weights)
