@@ -241,3 +241,31 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(repository, tmp_path, 
         assert outcome() == undisturbed
     assert killed
     assert not any((copy.parent / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("stage", "rate", "message"),
+    [
+        (["sft"], "sft_lr", "SFT diverged: no epoch has a finite validation loss; lower the backbone's sft_lr"),
+        (
+            ["rl", "--optimizer", "sage"],
+            "rl_lr",
+            r"RL diverged: step \d has no finite gradient; lower rl_lr or sage.lr",
+        ),
+    ],
+)
+def test_a_run_that_diverges_publishes_nothing(repository, tmp_path, stage, rate, message) -> None:
+    """An absurd learning rate: one line that says what to lower, and the policy that is there stays."""
+    copy = shutil.copytree(repository, tmp_path / "copy", ignore=shutil.ignore_patterns(".dvc", ".git"))
+    values = yaml.safe_load((copy / "params.yaml").read_text())
+    values["backbones"]["tiny"][rate] = 1e30
+    (copy / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    policy = (
+        copy / "models/slice/semantic_id" / ("warmup" if stage[0] == "sft" else "sage") / "seed-1/model.safetensors"
+    )
+    before = policy.read_bytes()
+    command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], "--dataset", "slice", "--space", "semantic_id"]
+    done = subprocess.run([*command, "--seed", "1"], cwd=copy, env=environment(copy), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(message, done.stderr.splitlines()[-1])
+    assert policy.read_bytes() == before
