@@ -20,6 +20,7 @@ from stages.core.curves import Curve
 from stages.core.files import fresh_folder
 from stages.core.params import Params
 from stages.core.provenance import cell_fingerprint, made_by
+from stages.core.sections import Corpus
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints, load
 from stages.corpus.reserve import divide
@@ -30,7 +31,7 @@ from stages.policy.supervised import Example, SlateLabels, history_examples, sla
 
 def main(dataset: str, space: str, seed: int) -> None:
     settings = params.load()
-    sft, body = settings.sft, settings.backbone
+    sft, body, corpus = settings.sft, settings.backbone, settings.corpus(dataset)
     histories = load(paths.corpus(dataset))
     spelling = params.load_module("action_spaces", space, "--space")
     actions = spelling.Actions(paths.actions(dataset, space), histories.item_count)
@@ -55,8 +56,8 @@ def main(dataset: str, space: str, seed: int) -> None:
     best_epoch = training.fit(
         model,
         actions,
-        epoch_examples(histories, settings, settings.corpus(dataset).shuffle_ties, seed),
-        training.next_item_examples(contexts, histories.valid[judged], sft.history_items),
+        epoch_examples(histories, settings, corpus, seed),
+        training.next_item_examples(contexts, histories.valid[judged], sft.history_items, corpus.exclude_seen),
         recipe,
         accelerator(body.precision),
         checkpoint,
@@ -68,22 +69,24 @@ def main(dataset: str, space: str, seed: int) -> None:
     stage.log.info("best epoch %d, validation loss %s", best_epoch, min(row["valid_loss"] for row in curve.rows))
 
 
-def epoch_examples(
-    histories: Histories, settings: Params, shuffle_ties: bool, seed: int
-) -> Callable[[int], list[Example]]:
+def epoch_examples(histories: Histories, settings: Params, corpus: Corpus, seed: int) -> Callable[[int], list[Example]]:
     """The examples of an epoch, drawn from (seed, epoch) by the label that params.yaml names."""
     sft, slate_length = settings.sft, settings.rl.slate_length
     seen = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
     if sft.label == "slate":
         counts = transitions.Params(**sft.fill.model_dump(), list_length=slate_length)
         fill = retriever(histories, seen, counts)
-        plan = SlateLabels(slate_length, sft.label_horizon, sft.history_items, sft.fill_weight, fill)
+        plan = SlateLabels(
+            slate_length, sft.label_horizon, sft.history_items, sft.fill_weight, corpus.exclude_seen, fill
+        )
         return lambda epoch: list(slate_examples(histories, seen, plan, numpy_generator(seed, "sft", epoch)))
     sequences = [histories.train(user)[:length] for user, length in enumerate(seen)]
-    ties = [histories.train_ties(user)[:length] for user, length in enumerate(seen)] if shuffle_ties else None
+    ties = [histories.train_ties(user)[:length] for user, length in enumerate(seen)] if corpus.shuffle_ties else None
     window = sft.history_items + slate_length  # a prompt and the slate behind it: no position is new at inference
     return lambda epoch: list(
-        history_examples(sequences, ties, window, sft.item_dropout, numpy_generator(seed, "sft", epoch))
+        history_examples(
+            sequences, ties, window, sft.item_dropout, corpus.exclude_seen, numpy_generator(seed, "sft", epoch)
+        )
     )
 
 

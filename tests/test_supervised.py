@@ -1,5 +1,8 @@
 """Examples, batches and loss of SFT."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from tests.small_policy import enumerate_items, logged, one
 
 
 def test_collate(space):
-    """Padded on the right. Targets carry their weight on both tokens; START, context, slate token and padding none."""
+    """Padded on the right. A target's weight, and the position before its first token: START and slate token count."""
     examples = [one([3, 1], [4, 5], 1.0, 0.25), one([], [2], 1.0)]
     batch = collate(examples, space, "slate")
     spelled = space.tokens.tolist()
@@ -19,12 +22,47 @@ def test_collate(space):
         [1, *spelled[3], *spelled[1], 2, *spelled[4], *spelled[5]],
         [1, 2, *spelled[2], 0, 0, 0, 0, 0, 0],
     ]
-    assert batch.weights.tolist() == [[0, 0, 0, 0, 0, 1, 1, 0.25, 0.25], [0, 1, 1, 0, 0, 0, 0, 0, 0]]
-    assert batch.level.tolist() == [[-1, -1, -1, -1, -1, 0, 1, 0, 1], [-1, 0, 1, -1, -1, -1, -1, -1, -1]]
-    assert batch.code[0, 5:].tolist() == space.trie.codes[[4, 5]].flatten().tolist()
+    assert batch.target.tolist() == [[4, 5], [2, -1]]
+    assert batch.weight.tolist() == [[1, 0.25], [1, 0]]
+    assert batch.at.tolist() == [[5, 7], [1, 0]]
+    assert (batch.banned == -1).all()
+    assert (batch.own == -1).all()
     plain = collate(examples, space, "history")
     assert plain.tokens[0].tolist() == [1, *spelled[3], *spelled[1], *spelled[4], *spelled[5]]
-    assert plain.weights.tolist() == [[0, 0, 0, 0, 1, 1, 0.25, 0.25], [1, 1, 0, 0, 0, 0, 0, 0]]
+    assert plain.at.tolist() == [[4, 6], [0, 0]]
+
+
+def test_what_a_prediction_may_not_name(space):
+    """Items known and shown, each target's predecessors; the second 4, and 9 that is known, have no probability."""
+    examples = [
+        replace(one([3, 1], [4, 5, 4, 9], 1, 1, 1, 1), known=np.array([0, 9])),
+        replace(one([], [2], 1), known=np.array([], dtype=np.int64)),
+    ]
+    batch = collate(examples, space, "history")
+    assert batch.banned.tolist() == [[0, 9], [-1, -1]]
+    assert [sorted(row) for row in batch.own[0].tolist()] == [
+        [-1, -1, -1, -1, 1, 3],
+        [-1, -1, -1, 1, 3, 4],
+        [-1, -1, 1, 3, 4, 5],
+        [-1, -1, 1, 3, 4, 5],
+    ]
+    assert (batch.own[1] == -1).all()
+    assert batch.weight.tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
+
+
+def test_the_loss_leaves_seen_items_out(space, model):
+    """-log p(4 | 3 1) - .5 log p(5 | 3 1 4), each among the items not yet seen; padding beside it makes no NaN."""
+    first = replace(one([3, 1], [4, 5, 3], 1.0, 0.5, 1.0), known=np.array([0, 7]))
+    everything = replace(one([], [2], 1.0), known=np.delete(np.arange(14), 2))
+    exact = [
+        -float(enumerate_items(space, model, np.array(shown), {0, 7, *shown}, label="history")[item])
+        for shown, item in (([3, 1], 4), ([3, 1, 4], 5))
+    ]
+    own = copy.deepcopy(model)
+    loss = loss_sum(own, collate([first, everything], space, "history"), space)
+    assert float(loss.detach()) == pytest.approx(exact[0] + 0.5 * exact[1], abs=1e-5)  # and the only item left costs nothing
+    loss.backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in own.parameters() if weight.grad is not None)
 
 
 @pytest.mark.parametrize("label", ["slate", "history"])
@@ -54,7 +92,7 @@ def test_two_targets_are_predicted_one_by_one(space, model):
 
 
 def test_evaluate_is_a_mean_over_examples(space, model):
-    examples = training.next_item_examples([np.array([3, 1]), np.array([5, 2, 6, 7])], np.array([4, 8]), 2)
+    examples = training.next_item_examples([np.array([3, 1]), np.array([5, 2, 6, 7])], np.array([4, 8]), 2, False)
     assert [example.context.tolist() for example in examples] == [[3, 1], [6, 7]]
     exact = [
         -float(enumerate_items(space, model, np.array(context), set(), label="history")[item])
@@ -68,7 +106,7 @@ def test_history_windows_hold_every_item_once_and_in_order(window):
     sequences = [np.arange(10, 17), np.arange(20, 21), np.arange(30, 42)]
     offsets = set()
     for seed in range(8):
-        examples = list(history_examples(sequences, None, window, 0.0, np.random.default_rng(seed)))
+        examples = list(history_examples(sequences, None, window, 0.0, False, np.random.default_rng(seed)))
         assert np.concatenate([example.targets for example in examples]).tolist() == np.concatenate(sequences).tolist()
         assert all(1 <= len(example.targets) <= window and not len(example.context) for example in examples)
         assert all(
@@ -81,10 +119,27 @@ def test_history_windows_hold_every_item_once_and_in_order(window):
 
 def test_item_dropout_leaves_a_part_of_the_history_in_order():
     """2,000 items, a quarter left out: 1,500 +- 4 standard deviations of 19.4."""
-    examples = list(history_examples([np.arange(2000)], None, 50, 0.25, np.random.default_rng(0)))
+    examples = list(history_examples([np.arange(2000)], None, 50, 0.25, False, np.random.default_rng(0)))
     kept = np.concatenate([example.targets for example in examples])
     assert (np.diff(kept) > 0).all()
     assert abs(len(kept) - 1500) < 78
+
+
+def test_windows_know_what_came_before_and_what_was_left_out():
+    """Every item before the window's last one is either known, if it is not shown there, or a target; never both."""
+    sequence = np.random.default_rng(1).permutation(300)
+    for example in history_examples([sequence], None, 20, 0.3, True, np.random.default_rng(0)):
+        end = int(np.flatnonzero(sequence == example.targets[-1])[0])
+        assert sorted([*example.known, *example.targets]) == sorted(sequence[: end + 1].tolist())
+
+
+def test_a_slate_knows_the_history_that_it_does_not_show():
+    histories = logged([5, 0, 7, 1, 2, 3], [0] * 6, [6], [6])
+    examples = slate_examples(histories, np.array([6]), plan(length=1, exclude_seen=True), np.random.default_rng(0))
+    for example in examples:
+        count = len(example.context) + len(example.known)
+        assert sorted([*example.known, *example.context]) == sorted([5, 0, 7, 1, 2, 3][:count])
+        assert len(example.context) == min(2, count)
 
 
 def test_tied_items_change_places():
@@ -92,7 +147,7 @@ def test_tied_items_change_places():
     sequence, tie = np.array([7, 3, 9, 4, 1, 8]), np.array([0, 1, 1, 1, 2, 2])
     found = set()
     for seed in range(200):
-        examples = history_examples([sequence], [tie], 50, 0.0, np.random.default_rng(seed))
+        examples = history_examples([sequence], [tie], 50, 0.0, False, np.random.default_rng(seed))
         found.add(tuple(np.concatenate([example.targets for example in examples]).tolist()))
     assert len(found) == 12
     assert {(order[0], *sorted(order[1:4]), *sorted(order[4:])) for order in found} == {(7, 3, 4, 9, 1, 8)}
@@ -100,7 +155,7 @@ def test_tied_items_change_places():
 
 def plan(**changes) -> SlateLabels:
     fill = changes.pop("fill", lambda contexts, logged_: [np.array([13, -1, 12, 11, 10])] * len(contexts))
-    values = {"length": 4, "horizon": 3, "history_items": 2, "fill_weight": 0.0}
+    values = {"length": 4, "horizon": 3, "history_items": 2, "fill_weight": 0.0, "exclude_seen": False}
     return SlateLabels(**{**values, **changes}, fill=fill)
 
 

@@ -114,7 +114,7 @@ def fit(space, checkpoint: Checkpoint, folder, stop_at: tuple[int, int] | None =
     sequences = [np.random.default_rng(user).permutation(ITEMS)[:8] for user in range(9)]
 
     def examples(epoch: int) -> list[Example]:
-        return list(history_examples(sequences, None, 20, 0.0, np.random.default_rng(epoch)))
+        return list(history_examples(sequences, None, 20, 0.0, True, np.random.default_rng(epoch)))
 
     def progress(batches, what: str):
         epoch = int(what.removeprefix("epoch ").split("/")[0])
@@ -123,7 +123,7 @@ def fit(space, checkpoint: Checkpoint, folder, stop_at: tuple[int, int] | None =
                 raise InterruptionError
             yield batch
 
-    validation = training.next_item_examples(sequences[:3], np.array([1, 2, 3]), 5)
+    validation = training.next_item_examples(sequences[:3], np.array([1, 2, 3]), 5, True)
     curve, recipe = Curve(folder / "curve.csv"), tiny_recipe(epochs, patience)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "progress", progress)

@@ -56,7 +56,6 @@ class Trie:
         item[node[:, -1] - (nodes - count)] = np.arange(count)
         self.widths = [int(own.max()) for own in children]  # children of the widest node of each level
         self.first_leaf = nodes - count
-        self.paths = node[:, :-1]  # [N, D] on the CPU: the inner node before each code of an item
         self.codes = torch.from_numpy(codes.astype(np.int32))  # [N, D]
         self.node = torch.from_numpy(node)  # [N, D + 1] the nodes on each item's path
         self.code = torch.from_numpy(np.concatenate(code))  # [nodes] the code that leads to each

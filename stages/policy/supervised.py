@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import ActionSpace
+from stages.action_spaces.base import ActionSpace, pad
 from stages.core.errors import InputError
 from stages.corpus.histories import Histories, Ints
 from stages.corpus.reserve import logged_after
@@ -30,37 +30,47 @@ class Example:
     targets: Ints
     weights: npt.NDArray[np.float32]
     """Loss weight of each target."""
+    known: Ints | None = None
+    """Items that the user has seen beside those shown. None: seen items may be recommended again."""
 
 
 class Batch(NamedTuple):
-    """n sequences of T tokens, padded on the right; position t predicts token t + 1."""
+    """n sequences of T tokens, padded on the right, with up to J targets of D tokens each."""
 
     tokens: Tensor  # [n, T]
-    weights: Tensor  # [n, T - 1] loss weight of the next token
-    level: Tensor  # [n, T - 1] trie level of the next token; -1 where it is no target
-    node: Tensor  # [n, T - 1] trie node that it starts from
-    code: Tensor  # [n, T - 1] its code
+    target: Tensor  # [n, J] item
+    weight: Tensor  # [n, J] its loss weight; 0 for padding
+    at: Tensor  # [n, J] position whose output predicts its first token
+    banned: Tensor  # [n, X] items that none of the targets' predictions may name, -1 for none
+    own: Tensor  # [n, J, Y] items that one prediction may not name: those shown before it
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(*(tensor.to(device) for tensor in self))
 
 
 def history_examples(
-    sequences: list[Ints], ties: list[Ints] | None, window: int, dropout: float, generator: np.random.Generator
+    sequences: list[Ints],
+    ties: list[Ints] | None,
+    window: int,
+    dropout: float,
+    exclude_seen: bool,
+    generator: np.random.Generator,
 ) -> Iterator[Example]:
     """Cut every history into windows at an offset drawn anew, so that no item always stands at a window's start.
 
     Drawn anew as well: the order inside the tie groups, if they are given, and which items are left out, each with
-    probability `dropout`.
+    probability `dropout`. Items left out, and those of earlier windows, count as known.
     """
     for user, sequence in enumerate(sequences):
         if ties is not None:
             sequence = sequence[np.lexsort([generator.random(len(sequence)), ties[user]])]  # by tie, then by chance
-        kept = sequence[generator.random(len(sequence)) >= dropout]
+        kept = np.flatnonzero(generator.random(len(sequence)) >= dropout)
         offset = int(generator.integers(window))
         for part in np.split(kept, range(offset, len(kept), window)):
             if len(part):
-                yield Example(part[:0], part, np.ones(len(part), np.float32))
+                left_out = np.setdiff1d(sequence[part[0] : part[-1]], sequence[part])
+                known = np.union1d(sequence[: part[0]], left_out) if exclude_seen else None
+                yield Example(sequence[:0], sequence[part], np.ones(len(part), np.float32), known)
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class SlateLabels:
     horizon: int  # logged items that count
     history_items: int  # items of context that are shown
     fill_weight: float  # loss weight of the positions that the retriever fills; at 0 they are left out
+    exclude_seen: bool
     fill: Callable[[list[Ints], Ints], Sequence[Ints]]
     """Contexts and logged items [n, horizon] -> more items for each context, best first."""
 
@@ -101,40 +112,50 @@ def slate_examples(
         own = own[np.sort(np.unique(own, return_index=True)[1])][: plan.length]
         fill = fill[fill >= 0][: plan.length - len(own)]
         weights = np.r_[np.ones(len(own)), np.full(len(fill), plan.fill_weight)].astype(np.float32)
-        yield Example(context[-plan.history_items :], np.concatenate([own, fill]), weights)
+        shown, targets = context[-plan.history_items :], np.concatenate([own, fill])
+        known = np.setdiff1d(context, shown) if plan.exclude_seen else None
+        yield Example(shown, targets, weights, known)
 
 
 def collate(examples: list[Example], space: ActionSpace, label: str) -> Batch:
-    """Spell the examples: START, context, the slate token where the label has one, targets."""
-    trie, between = space.trie, np.array([space.slate_token] if label == "slate" else [], dtype=np.int64)
-    depth, codes = trie.depth, trie.codes.cpu().numpy()
+    """Spell the examples: START, context, the slate token where the label has one, targets.
+
+    A target that the user has seen before has no probability where seen items are excluded, and so no weight.
+    """
+    between = [space.slate_token] if label == "slate" else []
+    shown = [np.concatenate([example.context, example.targets]) for example in examples]
     rows = [
-        np.concatenate([space.history(example.context), between, space.history(example.targets)[1:]])
+        np.concatenate([space.history(example.context), between, space.history(example.targets)[1:]]).astype(np.int64)
         for example in examples
     ]
-    width = max(map(len, rows))
-    tokens = np.zeros((len(rows), width), dtype=np.int64)
-    weights = np.zeros((len(rows), width - 1), dtype=np.float32)
-    level = np.full((len(rows), width - 1), -1, dtype=np.int64)
-    node, code = np.zeros_like(level), np.zeros_like(level)
-    for index, (row, example) in enumerate(zip(rows, examples, strict=True)):
-        tokens[index, : len(row)] = row
-        part = slice(len(row) - 1 - depth * len(example.targets), len(row) - 1)
-        weights[index, part] = np.repeat(example.weights, depth)
-        level[index, part] = np.tile(np.arange(depth), len(example.targets))
-        node[index, part] = trie.paths[example.targets].ravel()
-        code[index, part] = codes[example.targets].ravel()
-    return Batch(*map(torch.from_numpy, (tokens, weights, level, node, code)))
+    target, _ = pad([example.targets for example in examples], -1)
+    weight = torch.zeros(target.shape)
+    own = torch.full((*target.shape, max(map(len, shown))), -1)
+    for index, (example, items) in enumerate(zip(examples, shown, strict=True)):
+        fresh, count = np.ones(len(example.targets), dtype=bool), len(example.context)
+        if example.known is not None:
+            once = np.zeros(len(items), dtype=bool)
+            once[np.unique(items, return_index=True)[1]] = True
+            once &= ~np.isin(items, example.known)
+            fresh = once[count:]
+            before = np.tril(np.ones((len(example.targets), len(items)), dtype=bool), count - 1)
+            own[index, : len(before), : len(items)] = torch.from_numpy(np.where(before & once, items, -1))
+        weight[index, : len(fresh)] = torch.from_numpy(np.where(fresh, example.weights, 0))
+    count = torch.tensor([len(example.context) for example in examples])[:, None]
+    at = (count + torch.arange(target.shape[1])) * space.trie.depth + len(between)
+    known = [example.context[:0] if example.known is None else example.known for example in examples]
+    tokens = pad(rows, 0)[0]
+    return Batch(tokens, target, weight, at.where(target >= 0, 0), pad(known, -1)[0], own)
 
 
 def loss_sum(model: PreTrainedModel, batch: Batch, space: ActionSpace) -> Tensor:
-    """Weighted sum of the negative log-probabilities (nats) of the target tokens under the constrained policy."""
-    hidden = model.get_decoder()(input_ids=batch.tokens[:, :-1], use_cache=False).last_hidden_state
-    total = hidden.new_zeros((), dtype=torch.float32)
+    """Weighted sum of the negative log-probabilities (nats) of the targets under the constrained policy."""
+    trie, hidden = space.trie, model.get_decoder()(input_ids=batch.tokens[:, :-1], use_cache=False).last_hidden_state
+    row, total = torch.arange(len(hidden), device=hidden.device)[:, None], hidden.new_zeros((), dtype=torch.float32)
     for level, columns in enumerate(space.columns):
-        at = batch.level == level
-        allowed = space.trie.as_mask(space.trie.children(batch.node[at], level))
-        log_probs = log_softmax(code_logits(model, hidden[at], columns), allowed)
-        chosen = log_probs.gather(-1, batch.code[at][:, None])[:, 0]
-        total = total - (chosen * batch.weights[at]).sum()
+        choices = trie.choices(trie.node[batch.target, level].long(), level, batch.banned, batch.own)
+        logits = trie.pick(code_logits(model, hidden[row, batch.at + level], columns), choices, level)
+        log_probs = log_softmax(logits, choices.open | (batch.weight == 0)[..., None])  # [n, J, W]
+        place = trie.node[batch.target, level + 1] - choices.child[..., 0]
+        total = total - (log_probs.gather(-1, place[..., None])[..., 0] * batch.weight).sum()
     return total

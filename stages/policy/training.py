@@ -138,7 +138,7 @@ def _one_epoch(
         batch = collate(rows, space, recipe.label).to(accelerator.device)
         with accelerator.autocast():
             loss = loss_sum(model, batch, space)
-        weight = batch.weights.sum().to(loss)
+        weight = batch.weight.sum().to(loss) * space.trie.depth
         accelerator.backward(loss / weight)
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizer.step()
@@ -159,7 +159,13 @@ def evaluate(model: PreTrainedModel, space: ActionSpace, examples: list[Example]
     return total / len(examples)
 
 
-def next_item_examples(contexts: list[np.ndarray], targets: np.ndarray, history_items: int) -> list[Example]:
+def next_item_examples(
+    contexts: list[np.ndarray], targets: np.ndarray, history_items: int, exclude_seen: bool
+) -> list[Example]:
     """One target behind each context, for `evaluate`."""
-    one = np.ones(1, np.float32)
-    return [Example(context[-history_items:], targets[i : i + 1], one) for i, context in enumerate(contexts)]
+    one, examples = np.ones(1, np.float32), []
+    for index, context in enumerate(contexts):
+        shown, target = context[-history_items:], targets[index : index + 1]
+        known = np.setdiff1d(context, shown) if exclude_seen else None
+        examples.append(Example(shown, target, one, known))
+    return examples
