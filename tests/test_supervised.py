@@ -60,7 +60,8 @@ def test_the_loss_leaves_seen_items_out(space, model):
     ]
     own = copy.deepcopy(model)
     loss = loss_sum(own, collate([first, everything], space, "history"), space)
-    assert float(loss.detach()) == pytest.approx(exact[0] + 0.5 * exact[1], abs=1e-5)  # and the only item left costs nothing
+    # the only item left costs nothing
+    assert float(loss.detach()) == pytest.approx(exact[0] + 0.5 * exact[1], abs=1e-5)
     loss.backward()
     assert all(torch.isfinite(weight.grad).all() for weight in own.parameters() if weight.grad is not None)
 

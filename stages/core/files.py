@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ DIGITS = 6  # significant digits of a float in metrics and curves, so that a dif
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
     """Give a scratch folder that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -29,6 +30,9 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         scratch.rename(path)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
+        if new:
+            with suppress(OSError):
+                path.parent.rmdir()
         raise
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from stages.core import params
 from stages.core.errors import InputError
 
 Item = TypeVar("Item")
@@ -41,6 +42,8 @@ def run(stage: Callable[..., None], doc: str | None, *coordinates: str) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, level=logging.WARNING)
     log.setLevel(logging.INFO)
     try:
+        if "dataset" in arguments:
+            params.load().corpus(arguments["dataset"])  # a misspelt name is named before anything is looked for
         stage(**arguments)
     except InputError as error:
         log.error("error: %s", error)
