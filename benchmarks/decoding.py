@@ -9,10 +9,14 @@ from their descriptions:
 hf      a dictionary of prefixes asked by a Python call per row, and a mask over all codes, as transformers'
         prefix_allowed_tokens_fn has it (not tried with 10 million items: the dictionary does not fit)
 static  STATIC (arXiv 2602.22647): two dense levels of masks and next states, below them rows of (code, next state)
-Printed beside it: the same with the 50 best continuations of every row picked, as a beam search does behind any mask.
+Printed beside it: the same with the 50 best continuations of every row picked, as a beam search does behind any mask;
+and what our search asks of the trie in fact, with 50 seen items left out per user, which the other two cannot.
 
 Whole lists by beam search, beside transformers' generate with the same policy, ids and renormalised log-probabilities:
-the SFT policy of `dvc repro` and its test users. The last line is one JSON object.
+the SFT policy of `dvc repro` and its test users. Ours reads a prompt once per user, generate once per beam, and its
+prefix_allowed_tokens_fn is a dictionary of the codes still open to the user, made beforehand and not timed.
+
+The last line is one JSON object.
 """
 
 import argparse
@@ -36,7 +40,7 @@ from stages.corpus import histories
 from stages.policy import backbone
 from stages.policy.beam import beam_items
 
-LEVELS, CODES, BATCH, BEAM, KEPT = 3, 8192, 64, 50, 50
+LEVELS, CODES, BATCH, BEAM, KEPT, SEEN = 3, 8192, 64, 50, 50, 50
 CATALOGUES = {"12k": 12_000, "1m": 1_000_000, "10m": 10_000_000}
 
 
@@ -83,9 +87,12 @@ def static(codes: np.ndarray, trie: Trie) -> Step:
     packed = torch.stack([trie.code, torch.arange(len(trie.code), dtype=torch.int32)], 1)
     limit = trie.widths[2]
 
+    all_open = bool((first >= 0).all())  # then the root needs no mask
+
     def step(rows: Rows, level: int) -> tuple[Tensor, Tensor]:
         if level == 0:
-            return rows.log_probs.masked_fill(first < 0, -torch.inf), first[rows.code]
+            masked = rows.log_probs if all_open else rows.log_probs.masked_fill(first < 0, -torch.inf)
+            return masked, first[rows.code]
         if level == 1:
             parent = trie.code[rows.states].long()
             return rows.log_probs.masked_fill(closed[parent], -torch.inf), second[parent, rows.code]
@@ -149,6 +156,7 @@ def steps(name: str, items: int, repeats: int) -> dict[str, float]:
     methods: dict[str, Step] = {"ours": ours(trie), "static": static(codes, trie)}
     if name != "10m":
         methods["hf"] = hf(codes)
+    seen = torch.from_numpy(np.random.default_rng(2).integers(items, size=(BATCH, SEEN)))
     for level, rows in enumerate(drawn_rows(codes, trie)):
         reference, line = methods["ours"](rows, level)[0], []
         best = reference.topk(min(KEPT, reference.shape[1]), 1).values
@@ -156,12 +164,15 @@ def steps(name: str, items: int, repeats: int) -> dict[str, float]:
             given, states = step(rows, level)
             assert torch.equal(given.topk(best.shape[1], 1).values, best), method
             assert method == "hf" or torch.equal(states.long(), trie.advance(rows.states, rows.code)), method
-            times = 2 if method == "hf" else repeats
-            taken = seconds(lambda step=step, rows=rows, level=level: step(rows, level), times)
-            picking = seconds(lambda given=given: given.topk(min(KEPT, given.shape[1]), 1), times)
+            taken = seconds(lambda step=step, rows=rows, level=level: step(rows, level), repeats)
+            picking = seconds(lambda given=given: given.topk(min(KEPT, given.shape[1]), 1), repeats)
             found[method] = found.get(method, 0.0) + 1e3 * taken / LEVELS
             found[f"{method}_top"] = found.get(f"{method}_top", 0.0) + 1e3 * (taken + picking) / LEVELS
             line.append(f"{method} {1e3 * taken:.2f} (with top-{KEPT} {1e3 * (taken + picking):.1f})")
+        users = rows.states.view(BATCH, -1)[:, : 1 if level == 0 else None]  # a search has one row per user at the root
+        taken = seconds(lambda users=users, level=level: trie.choices(users, level, seen), repeats)
+        found["choices"] = found.get("choices", 0.0) + 1e3 * taken / LEVELS
+        line.append(f"ours, choices of a search with {SEEN} items seen {1e3 * taken:.2f}")
         print(f"{name} items, level {level}, ms: {', '.join(line)}", flush=True)
     return found
 
@@ -184,9 +195,12 @@ def lists(dataset: str, users: int, beam: int) -> tuple[float, float, float]:
     contexts = [corpus.context(user, "test") for user in judged]
     batches = [contexts[start : start + BATCH] for start in range(0, len(contexts), BATCH)]
     own, theirs, taken = [], [], [0.0, 0.0]
-    for batch in batches:
+    exclude_seen = settings.corpus(dataset).exclude_seen
+    for number, batch in enumerate([batches[0], *batches]):
+        if number == 1:  # the first round, a warm-up, does not count
+            own, theirs, taken = [], [], [0.0, 0.0]
         started = time.perf_counter()
-        asked = prompts(space, batch, settings.sft.history_items, card.label, True)
+        asked = prompts(space, batch, settings.sft.history_items, card.label, exclude_seen)
         own.append(beam_items(model, asked, space, beam, 10)[0])
         taken[0] += time.perf_counter() - started
         known = [open_codes(space, banned) for banned in asked.banned.tolist()]

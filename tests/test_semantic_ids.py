@@ -161,6 +161,25 @@ def test_equal_vectors():
         reassign(codes, points, books)
 
 
+def test_equal_vectors_under_every_rule():
+    points = np.ones((9, 4), dtype=np.float32)
+    found = rkmeans.quantise(points, 2, settings(3))
+    for rule in collisions.RULES.values():
+        assert distinct(rule(found)) == 9
+
+
+def test_an_item_that_moves_takes_the_nearest_last_code_there():
+    """Prefix 0 has two last codes for 0, .1 and 3.9, which moves to prefix 5, where -1.1 is left of it: code 0, -1."""
+    found = quantised(np.array([[0, 0], [0, 1], [0, 1]]), column(0, 0.1, 3.9), [column(0, 5), column(-1, 1)])
+    assert collisions.reassign(found).tolist() == [[0, 0], [0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("tokenizer", [rkmeans, balanced, rqvae])
+def test_more_codes_than_items(tokenizer):
+    with pytest.raises(InputError, match=r"3 items are fewer than 4 codes; lower semantic_id\.codebook_size"):
+        tokenizer.quantise(vectors(0, count=3), 1, settings(4))
+
+
 def test_one_level():
     """Three items, three codes 0, 1, 2: all near 0, so they spread; a fourth does not fit."""
     books = [column(0, 1, 2)]
@@ -269,7 +288,7 @@ def test_a_tokenizer_repeats_itself_and_rebuilds_the_better_the_more_levels(toke
         assert found.codes.shape == (60, levels)
         assert [len(book) for book in found.codebooks] == [4] * levels
         errors.append(report.reconstruction_error(found.decode(found.codes), points))
-        assert np.array_equal(codeword_sum(found.codes, found.codebooks).shape, found.points.shape)
+        assert codeword_sum(found.codes, found.codebooks).shape == found.points.shape
     assert 1 > errors[0] > errors[1]
     assert report.usage(found.codes, [4] * 3) == [1.0] * 3
 
@@ -330,7 +349,15 @@ def test_purity_by_hand():
     table = report.category_table([["a", "c"], ["a"], ["b", "c"], ["a"]])
     assert report.purity(codes, table) == [pytest.approx(2 / 3), None]
     table = report.category_table([["a"], None, ["b"], ["a"]])
-    assert report.purity(codes, table) == [0.0, None]  # an item without category is only one of the others
+    assert report.purity(codes, table) == [0.0, None]
+    table = report.category_table([["a"], None, ["a"], None])
+    assert report.purity(codes, table) == [1.0, None]  # an item without category does not count
+
+
+def test_purity_without_categories():
+    table = report.category_table([None, ["a"], None, None])
+    assert report.purity(np.array([[0], [0], [0], [1]]), table) == [None]
+    assert report.purity_by_chance(table, np.random.default_rng(0)) is None
 
 
 def test_purity_by_chance_by_hand():

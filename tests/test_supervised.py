@@ -102,6 +102,16 @@ def test_evaluate_is_a_mean_over_examples(space, model):
     assert training.evaluate(model, space, examples, "history") == pytest.approx(sum(exact) / 2, abs=1e-5)
 
 
+def test_validation_items_seen_before_are_left_out():
+    """They cannot be recommended where seen items are excluded; where none is left, that is said."""
+    contexts, targets = [np.array([3, 1]), np.array([5, 2])], np.array([1, 4])
+    found = training.next_item_examples(contexts, targets, 1, True)
+    assert [(example.context.tolist(), example.known.tolist()) for example in found] == [([2], [5])]
+    assert len(training.next_item_examples(contexts, targets, 1, False)) == 2
+    with pytest.raises(InputError, match="no validation item to judge SFT by"):
+        training.next_item_examples(contexts[:1], targets[:1], 1, True)
+
+
 @pytest.mark.parametrize("window", [1, 3, 50])
 def test_history_windows_hold_every_item_once_and_in_order(window):
     sequences = [np.arange(10, 17), np.arange(20, 21), np.arange(30, 42)]

@@ -1,5 +1,6 @@
 """Model folders, checkpoints and the training loop of SFT."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -188,6 +189,17 @@ def test_epoch_batches():
     assert sorted(drawn(0)) == [[4, 3, 1], [7, 4], [9]]
     assert drawn(0) == drawn(0)
     assert any(drawn(0) != drawn(epoch) for epoch in range(1, 6))
+
+
+def test_a_batch_of_seen_items_changes_nothing_to_nan(space, checkpoint, tmp_path):
+    """Every target was seen before: no weight, no gradient, and no NaN."""
+    seen = [replace(one([3], [4], 1.0), known=np.array([4]))]
+    model = backbone.create(settings(), space.vocabulary, 5)
+    validation, curve = [one([3], [5], 1.0)], Curve(tmp_path / "curve.csv")
+    recipe, machine = tiny_recipe(epochs=2), Accelerator(cpu=True)
+    training.fit(model, space, lambda epoch: seen, validation, recipe, machine, checkpoint, curve)
+    assert all(torch.isfinite(weight).all() for weight in model.parameters())
+    assert [row["train_loss"] for row in curve.rows] == [0, 0]
 
 
 def test_no_example_at_all(space, model, checkpoint, tmp_path):

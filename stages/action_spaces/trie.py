@@ -94,8 +94,9 @@ class Trie:
         either banned or own, and then among `only`; -1 stands for none.
         """
         child, inside = self.children(node, level)
-        left = self.leaves[child] if only is None else self._listed_behind(child, level, only)
-        left = left - self._listed_behind(child, level, banned)
+        one = child[:, :1] if level == 0 else child  # all K rows share the root's children
+        left = self.leaves[one] if only is None else self._listed_behind(one, level, only)
+        left = (left - self._listed_behind(one, level, banned)).expand_as(child)
         if own is not None:
             behind = self.node[own, level + 1].long()  # [B, K, Y]
             here = (own >= 0) & (self.node[own, level] == node[..., None])
@@ -127,9 +128,9 @@ class Trie:
         Found in a user's sorted list, so that K rows share it and no table over the catalogue is needed.
         """
         behind = torch.where(items >= 0, self.node[items, level + 1].long(), ROOT).sort(1).values  # [B, X]
-        nodes = (child[:, :1] if level == 0 else child).flatten(1).contiguous()  # all K rows share the root's children
+        nodes = child.flatten(1).contiguous()
         count = torch.searchsorted(behind, nodes, right=True) - torch.searchsorted(behind, nodes)
-        return count.unflatten(1, (-1, child.shape[2])).expand_as(child)
+        return count.view(child.shape)
 
     def advance(self, node: Tensor, code: Tensor) -> Tensor:
         """The child of `node` behind `code`, of one shape; the code has to be one of the node's."""

@@ -4,6 +4,7 @@ An optimizer's or a baseline's own section is the class `Params` of its module. 
 only keys that may be absent are those that some feedback rules do not have.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -78,6 +79,8 @@ class Encoder(Section):
     def _pinned(self) -> Self:
         if (self.source == "hub") != (self.revision is not None):
             raise ValueError("revision: source hub needs the commit of the model, the others have none (null)")
+        if self.revision is not None and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            raise ValueError(f"revision: '{self.revision}' is no commit of 40 hexadecimal digits; a branch would move")
         return self
 
 

@@ -31,7 +31,7 @@ class Example:
     weights: npt.NDArray[np.float32]
     """Loss weight of each target."""
     known: Ints | None = None
-    """Items that the user has seen beside those shown. None: seen items may be recommended again."""
+    """Items that no target may be, beside those shown before it. None: seen items may be recommended again."""
 
 
 class Batch(NamedTuple):
@@ -59,7 +59,7 @@ def history_examples(
     """Cut every history into windows at an offset drawn anew, so that no item always stands at a window's start.
 
     Drawn anew as well: the order inside the tie groups, if they are given, and which items are left out, each with
-    probability `dropout`. Items left out, and those of earlier windows, count as known.
+    probability `dropout`. Known are the items of earlier windows, and those left out, as if they did not exist.
     """
     for user, sequence in enumerate(sequences):
         if ties is not None:

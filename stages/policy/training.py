@@ -139,13 +139,13 @@ def _one_epoch(
         with accelerator.autocast():
             loss = loss_sum(model, batch, space)
         weight = batch.weight.sum().to(loss) * space.trie.depth
-        accelerator.backward(loss / weight)
+        accelerator.backward(loss / weight.clamp(min=1))  # 0 where nothing in the batch may be recommended
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         total += torch.stack([loss.detach(), weight])
-    return float(total[0] / total[1])
+    return float(total[0] / total[1].clamp(min=1))
 
 
 @torch.no_grad()
@@ -162,10 +162,16 @@ def evaluate(model: PreTrainedModel, space: ActionSpace, examples: list[Example]
 def next_item_examples(
     contexts: list[np.ndarray], targets: np.ndarray, history_items: int, exclude_seen: bool
 ) -> list[Example]:
-    """One target behind each context, for `evaluate`."""
+    """One target behind each context, for `evaluate`; where seen items are excluded, of those not seen.
+
+    Raises InputError where none is left.
+    """
     one, examples = np.ones(1, np.float32), []
     for index, context in enumerate(contexts):
-        shown, target = context[-history_items:], targets[index : index + 1]
-        known = np.setdiff1d(context, shown) if exclude_seen else None
-        examples.append(Example(shown, target, one, known))
+        if not (exclude_seen and targets[index] in context):
+            shown = context[-history_items:]
+            known = np.setdiff1d(context, shown) if exclude_seen else None
+            examples.append(Example(shown, targets[index : index + 1], one, known))
+    if not examples:
+        raise InputError("no validation item to judge SFT by: no user has one that may be recommended")
     return examples

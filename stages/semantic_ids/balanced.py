@@ -2,7 +2,8 @@
 
 OneRec (arXiv 2502.18965, Algorithm 1) fills one cluster after the other with the nearest items that are left, so that
 the last clusters take what nobody wanted. Here items and clusters choose each other (deferred acceptance, Gale and
-Shapley 1962): no item and cluster are both nearer to each other than to what they got.
+Shapley 1962): no item and cluster are both nearer to each other than to what they got. Assignments and centres take
+turns, as in k-means, ROUNDS times at most.
 """
 
 import numpy as np

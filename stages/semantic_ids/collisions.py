@@ -27,7 +27,10 @@ def reassign(found: Quantised) -> Ints:
     InputError where the items of one first code do not fit at all.
     """
     codes = _spread_full_prefixes(found)
-    return _distinct(codes, _distance(found, codes, codes.shape[1] - 1))
+    distance = _distance(found, codes, codes.shape[1] - 1)
+    moved = (codes != found.codes).any(1)
+    codes[moved, -1] = distance[moved].argmin(1)
+    return _distinct(codes, distance)
 
 
 def sinkhorn(found: Quantised) -> Ints:
@@ -39,7 +42,7 @@ def sinkhorn(found: Quantised) -> Ints:
     """
     codes = _spread_full_prefixes(found)
     distance = _distance(found, codes, codes.shape[1] - 1).astype(np.float64)
-    plan = -SINKHORN_SHARPNESS * distance / distance.mean()
+    plan = -SINKHORN_SHARPNESS * distance / max(distance.mean(), np.finfo(np.float64).tiny)
     for _ in range(SINKHORN_STEPS):
         plan -= logsumexp(plan, axis=0, keepdims=True)  # every code the same mass
         plan -= logsumexp(plan, axis=1, keepdims=True)  # every item one
@@ -69,9 +72,10 @@ def _spread_full_prefixes(found: Quantised) -> Ints:
     distance = _distance(found, codes, codes.shape[1] - 2)
     for family in _groups(codes[:, :-2]):
         if len(family) > size * len(found.codebooks[-2]):
+            shared = codes[family[0], :-2].tolist()
             raise InputError(
-                f"{len(family)} items share the code {codes[family[0], :-2].tolist()}; "
-                "raise semantic_id.codebook_size or levels"
+                f"{len(family)} items {f'share the code {shared} and ' if shared else ''}do not fit the "
+                f"{size * len(found.codebooks[-2])} ids of two codes; raise semantic_id.codebook_size or levels"
             )
         room = size - np.bincount(codes[family, -2], minlength=len(found.codebooks[-2]))
         for item in family[np.argsort(-distance[family, codes[family, -2]], kind="stable")]:

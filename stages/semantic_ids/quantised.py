@@ -35,11 +35,8 @@ def residual(
 ) -> Quantised:
     """Quantise vectors [N, width]: each level clusters what the levels before it left over.
 
-    cluster: residuals [N, width] and level -> labels [N] and centres [size, width]. Raises InputError where a level has
-    more codes than there are items.
+    cluster: residuals [N, width] and level -> labels [N] and centres [size, width].
     """
-    if len(vectors) < size:
-        raise InputError(f"{len(vectors)} items are fewer than {size} codes; lower semantic_id.codebook_size")
     left = vectors.copy()
     codes, codebooks = [], []
     for level in range(levels):
@@ -51,7 +48,12 @@ def residual(
 
 
 def kmeans(points: Floats, size: int, seed: int, level: int) -> tuple[Ints, Floats]:
-    """Labels [N] and centres [size, width] of k-means; the seed and the level draw its starts."""
+    """Labels [N] and centres [size, width] of k-means; the seed and the level draw its starts.
+
+    Raises InputError where there are more codes than items.
+    """
+    if len(points) < size:
+        raise InputError(f"{len(points)} items are fewer than {size} codes; lower semantic_id.codebook_size")
     found = KMeans(size, n_init=4, random_state=derived_seed(seed, "kmeans", level) % 2**32).fit(points)
     return found.labels_, found.cluster_centers_
 

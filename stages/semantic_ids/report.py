@@ -77,31 +77,36 @@ def reconstruction_error(rebuilt: Floats, vectors: Floats) -> float:
 def purity(codes: Ints, categories: Floats) -> list[float | None]:
     """How alike the items of a prefix are, for prefixes of 1, 2, .. D codes.
 
-    Mean over the items that share their prefix, and have a category, of the share of the others there that share a
-    category with them; None where no prefix has two. categories [N, C]: above 0 where the item is in the category.
+    Of the items with a category: mean over those that share their prefix of the share of the others there that share
+    a category with them; None where no prefix has two. categories [N, C]: above 0 where the item is in the category.
     """
-    member = (categories > 0).astype(np.float32)
+    named = (categories > 0).any(1)
+    member, codes = (categories[named] > 0).astype(np.float32), codes[named]
     found: list[float | None] = []
     for level in range(codes.shape[1]):
         prefix = np.unique(codes[:, : level + 1], axis=0, return_inverse=True)[1].ravel()
         order = np.argsort(prefix, kind="stable")
         shares = [_shared(member[own]) for own in np.split(order, np.cumsum(np.bincount(prefix))[:-1]) if len(own) > 1]
-        shares = [own for own in shares if len(own)]
         found.append(float(np.concatenate(shares).mean()) if shares else None)
     return found
 
 
-def purity_by_chance(categories: Floats, generator: np.random.Generator) -> float:
-    """Share of random pairs of items with a category that share one: what `purity` would be without any order."""
+def purity_by_chance(categories: Floats, generator: np.random.Generator) -> float | None:
+    """Share of random pairs of items with a category that share one: what `purity` would be without any order.
+
+    None where fewer than two items have a category.
+    """
     member = categories[(categories > 0).any(1)] > 0
+    if len(member) < 2:
+        return None
     one, other = generator.integers(len(member), size=(2, PAIRS))
     return float((member[one] & member[other]).any(1)[one != other].mean())
 
 
 def _shared(member: Floats) -> Floats:
-    """Of n items [n, C]: for each that has a category, the share of the other n - 1 with which it shares one."""
+    """Of n items [n, C], each with a category: the share of the other n - 1 with which it shares one."""
     alike = member @ member.T > 0
-    return ((alike.sum(1) - 1) / (len(member) - 1))[member.any(1)].astype(np.float32)
+    return ((alike.sum(1) - 1) / (len(member) - 1)).astype(np.float32)
 
 
 def category_table(categories: list[list[str] | None]) -> Floats:

@@ -4,7 +4,7 @@
     r = what the levels before have left of encode(x), e = its nearest codeword
 
 Against the collapse of the codebooks that the plain recipe suffers from: inputs are standardised, codebooks start from
-k-means of the first residuals, and a codeword that no item uses moves to an item of a crowded one after every epoch.
+k-means of the first residuals, and a codeword that no item uses moves to a random item after every epoch.
 """
 
 import itertools
@@ -53,12 +53,13 @@ def quantise(vectors: Floats, levels: int, settings: SemanticId) -> Quantised:
     model = ResidualAutoencoder(vectors.shape[1], levels, size, own)
     _start_codebooks(model, data, settings)
     optimizer = torch.optim.AdamW(model.parameters(), own.lr, weight_decay=own.weight_decay)
-    for _ in range(own.epochs):
+    for epoch in range(own.epochs):
         for rows in torch.randperm(len(data)).split(own.batch_size):
             optimizer.zero_grad()
             _loss(model, data[rows], own.commitment).backward()
             optimizer.step()
-        _revive(model, data)
+        if epoch + 1 < own.epochs:  # what is published has been trained
+            _revive(model, data)
     with torch.no_grad():
         latent = model.encoder(data)
         codes, _ = model.nearest(latent)
