@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from benchmarks.rl_step import matmul_rate
 from stages.action_spaces.base import Prompts, prompts
 from stages.action_spaces.semantic_id import Actions
 from stages.action_spaces.trie import Trie
@@ -183,8 +184,8 @@ def index_bytes(trie: Trie) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def lists(dataset: str, users: int, beam: int) -> tuple[float, float, float]:
-    """Users per second of ours and of generate, and the share of equal lists, on the test users of a data set."""
+def lists(dataset: str, users: int, beam: int) -> tuple[float, float, float, float]:
+    """Users per second of ours, of generate and of the floor, and the share of equal lists, on a set's test users."""
     corpus = histories.load(paths.corpus(dataset))
     space = Actions(paths.actions(dataset, "semantic_id"), corpus.item_count)
     folder = paths.model(dataset, "semantic_id", "warmup", 1)
@@ -194,21 +195,42 @@ def lists(dataset: str, users: int, beam: int) -> tuple[float, float, float]:
     judged = np.flatnonzero(corpus.test >= 0)[:users]
     contexts = [corpus.context(user, "test") for user in judged]
     batches = [contexts[start : start + BATCH] for start in range(0, len(contexts), BATCH)]
-    own, theirs, taken = [], [], [0.0, 0.0]
+    own, theirs, taken, floor = [], [], [0.0, 0.0], 0.0
     exclude_seen = settings.corpus(dataset).exclude_seen
     for number, batch in enumerate([batches[0], *batches]):
         if number == 1:  # the first round, a warm-up, does not count
-            own, theirs, taken = [], [], [0.0, 0.0]
+            own, theirs, taken, floor = [], [], [0.0, 0.0], 0.0
         started = time.perf_counter()
         asked = prompts(space, batch, settings.sft.history_items, card.label, exclude_seen)
         own.append(beam_items(model, asked, space, beam, 10)[0])
         taken[0] += time.perf_counter() - started
+        floor += operations(model.config, asked, space, beam)
         known = [open_codes(space, banned) for banned in asked.banned.tolist()]
         started = time.perf_counter()
         theirs.append(generate(plain, asked, space, beam, known))
         taken[1] += time.perf_counter() - started
     same = (torch.cat(own) == torch.cat(theirs)).all(1).float().mean()
-    return len(contexts) / taken[0], len(contexts) / taken[1], float(same)
+    rate = 1e9 * matmul_rate(512)
+    return len(contexts) / taken[0], len(contexts) / taken[1], len(contexts) * rate / floor, float(same)
+
+
+def operations(config: Qwen3Config, asked: Prompts, space: Actions, beam: int) -> float:
+    """Floating-point operations that a search cannot do without: every prompt and every kept prefix read once.
+
+    A multiply and an add per weight and token; scores against, and sums over, the keys before a token; the columns of a
+    level for every prefix.
+    """
+    hidden, depth = config.hidden_size, space.trie.depth
+    weights = config.num_hidden_layers * (4 * hidden**2 + 3 * hidden * config.intermediate_size)
+    length = asked.mask.sum(1).double()
+    codes = float(space.trie.size)
+    total = float((2 * weights * length + 2 * config.num_hidden_layers * hidden * length**2).sum())  # half of it causal
+    total += 2 * hidden * codes * len(length)
+    for level in range(1, depth):
+        seen = length + level
+        per_prefix = 2 * weights + 4 * config.num_hidden_layers * hidden * seen + 2 * hidden * codes
+        total += float((min(beam, space.trie.size**level) * per_prefix).sum())
+    return total
 
 
 def open_codes(space: Actions, banned: list[int]) -> dict[tuple[int, ...], set[int]]:
@@ -265,9 +287,12 @@ def main() -> None:
         if not Path(paths.model(dataset, "semantic_id", "warmup", 1)).is_dir():
             raise SystemExit(f"{dataset}: no SFT policy; run `dvc repro` first")
         for beam in (10, 50):
-            own, theirs, same = lists(dataset, chosen.users, beam)
+            own, theirs, floor, same = lists(dataset, chosen.users, beam)
             speedups.append(own / theirs)
-            print(f"{dataset} beam {beam}: {own:.0f} and {theirs:.0f} users/s, {100 * same:.1f}% of the lists the same")
+            print(
+                f"{dataset} beam {beam}: {own:.0f} users/s, generate {theirs:.1f}, {100 * same:.1f}% of lists equal; "
+                f"the operations that have to be done allow {floor:.0f}"
+            )
     print(
         json.dumps(
             {
