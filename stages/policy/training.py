@@ -150,9 +150,9 @@ def _one_epoch(
 
 @torch.no_grad()
 def evaluate(model: PreTrainedModel, space: ActionSpace, examples: list[Example], label: str) -> float:
-    """Mean over examples of the negative log-probability (nats) of all their targets."""
+    """Mean over examples of the negative log-probability (nats) of all their targets, read in order of length."""
     model.eval()
-    total = 0.0
+    total, examples = 0.0, sorted(examples, key=lambda example: len(example.context) + len(example.targets))
     for start in range(0, len(examples), EVALUATION_BATCH):
         batch = collate(examples[start : start + EVALUATION_BATCH], space, label).to(model.device)
         total += float(loss_sum(model, batch, space))
