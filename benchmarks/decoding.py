@@ -279,13 +279,14 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=512, help="test users whose lists are decoded (512)")
     parser.add_argument("--datasets", nargs="*", default=["ml-100k"], help="with an SFT policy at hand (ml-100k)")
     chosen = parser.parse_args()
+    for dataset in chosen.datasets:
+        if not Path(paths.model(dataset, "semantic_id", "warmup", 1)).is_dir():
+            raise SystemExit(f"{dataset}: no SFT policy; run `dvc exp run -S 'datasets=[{dataset}]'` first")
     found = {name: steps(name, items, chosen.repeats) for name, items in CATALOGUES.items()}
     for name, values in found.items():
         print(name, json.dumps({key: round(value, 3) for key, value in values.items()}))
     speedups = []
     for dataset in chosen.datasets:
-        if not Path(paths.model(dataset, "semantic_id", "warmup", 1)).is_dir():
-            raise SystemExit(f"{dataset}: no SFT policy; run `dvc repro` first")
         for beam in (10, 50):
             own, theirs, floor, same = lists(dataset, chosen.users, beam)
             speedups.append(own / theirs)

@@ -21,7 +21,7 @@ from stages.tokenize import quantise
 TOKENIZERS = ("rkmeans", "balanced", "rqvae")
 COLUMNS = (
     "levels",
-    "shared before",
+    "collision rate",
     "moved or numbered",
     "error before",
     "error after",

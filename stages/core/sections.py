@@ -106,7 +106,7 @@ class SemanticId(Section):
     collisions: Literal["suffix", "reassign", "sinkhorn"]
     """What becomes of items with the same codes: see stages/semantic_ids/collisions.py."""
     levels: Annotated[int, Field(ge=1, le=5)] | None
-    """Codes per item; null: the fewest that leave two ids for each item."""
+    """Codes per item, to which `suffix` adds one; null: the fewest that leave two ids for each item."""
     codebook_size: Annotated[int, Field(ge=2)]
     seed: int
     rqvae: RqVae

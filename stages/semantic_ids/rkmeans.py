@@ -1,4 +1,4 @@
-"""Residual k-means: each level clusters what the levels before it left over (OneRec, arXiv 2502.18965)."""
+"""Residual k-means: each level clusters what the levels before it left over (OneRec, arXiv 2506.13695: RQ-Kmeans)."""
 
 from stages.core.sections import SemanticId
 from stages.semantic_ids.quantised import Floats, Ints, Quantised, kmeans, residual

@@ -3,8 +3,9 @@
     loss = mean |x - decode(sum of codewords)|^2 + sum over levels of mean |sg(r) - e|^2 + commitment mean |r - sg(e)|^2
     r = what the levels before have left of encode(x), e = its nearest codeword
 
-Against the collapse of the codebooks that the plain recipe suffers from: inputs are standardised, codebooks start from
-k-means of the first residuals, and a codeword that no item uses moves to a random item after every epoch.
+Codebooks start from k-means of the first residuals, as TIGER's do. Where we differ, against codebooks that collapse:
+inputs are standardised, a codeword that no item uses moves to a random item after every epoch but the last, AdamW takes
+Adagrad's place, and squares are means over their dimensions (of the item and of the codeword), not sums.
 """
 
 import itertools
