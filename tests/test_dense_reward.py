@@ -58,6 +58,9 @@ def test_a_dense_reward_rises(world, optimizer):
     settings = params.load()
     model, reference = (backbone.create(SMALL, space.vocabulary, 1).eval() for _ in range(2))
     own = settings.own[optimizer]
+    recipe = rl.recipe(settings.rl, own)
+    if optimizer == "gbpo":  # the divergence from random weights, which the others overcome, holds it at .897
+        recipe = replace(recipe, kl=0.0)
     learner = Learner(
         model=model,
         reference=reference,
@@ -75,7 +78,7 @@ def test_a_dense_reward_rises(world, optimizer):
             temperature=0.7,
             device=torch.device("cpu"),
         ),
-        recipe=replace(rl.recipe(settings.rl, own), users_per_pass=None, kl=0.0),  # from random weights
+        recipe=replace(recipe, users_per_pass=None),
         entropy_mean=RunningMean(0.05),
         accelerator=Accelerator(cpu=True),
     )
