@@ -5,6 +5,10 @@ corpus/users.parquet         one row per user, sorted by `user` = 0..U-1; furthe
 corpus/interactions.parquet  one row per interaction, sorted by user, then time; further int8 columns are the
                              objectives R_m (1 where the interaction carries that feedback)
 actions/semantic_id/ids.parquet  one row per item: its code at each level
+actions/text/items.parquet   one row per item: its name, and its line in a pool of candidates
+actions/text/users.parquet   one row per user: the profile in words
+actions/text/pools.parquet   one row per interaction, in the corpus's order: candidates for what the user does there,
+                             drawn from what is before it
 slates/<row>/seed-<n>.parquet    one row per user, split, decoder and rank
 per_user/<row>/seed-<n>.parquet  one row per user, split and decoder: the value of each measure
 """
@@ -50,7 +54,19 @@ SLATES = pa.schema(
         ("score", pa.float32()),  # decoder slate: log-probability of the item given those before it
     ]
 )
+ITEM_TEXT = pa.schema([("item", pa.int32()), ("name", pa.string()), ("line", pa.string())])
+USER_TEXT = pa.schema([("user", pa.int32()), ("profile", pa.string())])
 SPLITS = ("train", "valid", "test")
+
+
+def pools(size: int) -> pa.Schema:
+    """Columns of the pools of `size` candidates."""
+    return pa.schema(
+        [
+            ("timestamp", pa.int64()),  # the interaction's, as in the corpus
+            ("pool", pa.list_(pa.int32(), size)),  # best first, -1 behind the last
+        ]
+    )
 
 
 def slate_table(

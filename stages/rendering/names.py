@@ -26,7 +26,7 @@ def unique_names(titles: list[str], categories: list[list[str]]) -> Names:
     counts = dict.fromkeys(("empty", "cleaned", "cut", "told_apart"), 0)
     names = []
     for title in titles:
-        name = " ".join(re.sub(r"[\x00-\x1f\x7f\u0085\u2028\u2029]", " ", title).split())
+        name = one_line(title)
         counts["empty"] += not name
         counts["cleaned"] += bool(name) and name != title
         counts["cut"] += len(name) > LONGEST
@@ -45,6 +45,11 @@ def unique_names(titles: list[str], categories: list[list[str]]) -> Names:
         names[index] = name
     counts["told_apart"] = sum(before != after for before, after in zip(plain, names, strict=True))
     return Names(names, counts)
+
+
+def one_line(text: str) -> str:
+    """White space and control characters, the ends of lines for any reader among them, made one blank."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f\u0085\u2028\u2029]", " ", text).split())
 
 
 def _cut(name: str) -> str:

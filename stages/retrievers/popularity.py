@@ -2,23 +2,27 @@
 
 import numpy as np
 
+from stages.core.sections import Fill
 from stages.corpus.histories import Histories, Ints
-from stages.retrievers.contexts import items_before, visible_counts
+from stages.retrievers.visible import visible_counts
 
 ROWS = 1024  # contexts ranked at once
 
 
-def candidates(histories: Histories, visible: Ints, contexts: Ints, size: int, exclude_seen: bool) -> Ints:
+def candidates(
+    histories: Histories, visible: Ints, contexts: Ints, size: int, exclude_seen: bool, counts: Fill
+) -> Ints:
     """The `size` most frequent items of contexts [C, 2] (user, position): [C, size], -1 behind the last.
 
-    visible [U]: the first items of each user that may be counted. Equal counts: lower item number first.
+    visible [U]: the first items of each user that may be counted. Equal counts: lower item number first. counts: has no
+    part in it.
     """
     order = np.lexsort((np.arange(histories.item_count), -visible_counts(histories, visible)))
     place = np.argsort(order)
     found = np.full((len(contexts), size), -1, dtype=np.int64)
     for start in range(0, len(contexts), ROWS):
         part = contexts[start : start + ROWS]
-        seen = items_before(histories, part) if exclude_seen else [order[:0]] * len(part)
+        seen = histories.items_before(part) if exclude_seen else [order[:0]] * len(part)
         depth = min(len(order), size + max(map(len, seen)))  # so many hold `size` that are not seen
         row, column = np.repeat(np.arange(len(part)), [len(own) for own in seen]), place[np.concatenate(seen)]
         hidden = np.zeros((len(part), depth), dtype=bool)

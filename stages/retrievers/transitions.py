@@ -13,7 +13,7 @@ from scipy import sparse
 from stages.baselines import transitions
 from stages.core.sections import Fill
 from stages.corpus.histories import Histories, Ints
-from stages.retrievers.contexts import items_before, visible_counts
+from stages.retrievers.visible import visible_counts
 
 ROWS = 1024  # contexts ranked at once
 
@@ -31,7 +31,7 @@ def candidates(
     found = np.empty((len(contexts), size), dtype=np.int64)
     for start in range(0, len(contexts), ROWS):
         part = contexts[start : start + ROWS]
-        before = items_before(histories, part)
+        before = histories.items_before(part)
         scores = transitions.scores(matrix, before, params) - own_scores(histories, visible, part, params)
         scores.data = scores.data.round(transitions.DECIMALS)
         scores.eliminate_zeros()

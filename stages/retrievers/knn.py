@@ -1,0 +1,95 @@
+"""Candidates by item-based nearest neighbours (Deshpande and Karypis 2004): what the users of the last items have too.
+
+    cos(i, j) = c(i, j) / sqrt(n_i n_j)
+    score(j | context) = sum over its last `last_items` items i, newest first with age 0, 1, .., of decay^age cos(i, j)
+
+n_i: users with item i among what SFT may see; c(i, j): users with both, in any order and at any distance. A context's
+own user is taken off n and c, as in transitions.py. Left out: the cut to the k nearest neighbours of each item.
+"""
+
+import numpy as np
+from scipy import sparse
+
+from stages.baselines import transitions
+from stages.core.sections import Fill
+from stages.corpus.histories import Histories, Ints
+from stages.retrievers.visible import visible_counts
+
+ROWS = 1024  # contexts ranked at once
+
+
+def candidates(
+    histories: Histories, visible: Ints, contexts: Ints, size: int, exclude_seen: bool, counts: Fill
+) -> Ints:
+    """The best `size` items of contexts [C, 2] (user, position): [C, size], -1 behind the last.
+
+    visible [U]: the first items of each user that may be counted. counts: `window` has no part in it.
+    """
+    owned = visible_items(histories, visible)
+    users = np.bincount(owned.indices, minlength=histories.item_count)
+    together = sparse.csr_array(owned.T @ owned - sparse.diags_array(users, dtype=np.float64))
+    popularity = visible_counts(histories, visible)
+    found = np.empty((len(contexts), size), dtype=np.int64)
+    for start in range(0, len(contexts), ROWS):
+        part = contexts[start : start + ROWS]
+        before = histories.items_before(part)
+        scores = neighbours(together, users, owned[part[:, 0]], before, counts)
+        hidden = before if exclude_seen else None
+        scores = largest(scores, size + (max(map(len, before)) if exclude_seen else 0))
+        found[start : start + ROWS] = transitions.rank_items(scores, hidden, popularity, size)[0]
+    return found
+
+
+def visible_items(histories: Histories, visible: Ints) -> sparse.csr_array:
+    """[U, N] 1 where an item stands among the first visible[u] of user u."""
+    length = np.diff(histories.offsets)
+    user = np.repeat(np.arange(len(length)), length)
+    place = np.arange(len(user)) - histories.offsets[user]
+    counted = place < visible[user]
+    ones = np.ones(int(counted.sum()))
+    shape = (len(length), histories.item_count)
+    owned = sparse.coo_array((ones, (user[counted], histories.item[counted])), shape=shape).tocsr()
+    owned.data[:] = 1  # an item that a user has twice counts once
+    return owned
+
+
+def neighbours(
+    together: sparse.csr_array, users: Ints, own: sparse.csr_array, contexts: list[Ints], counts: Fill
+) -> sparse.csr_array:
+    """Scores [rows, N] of contexts (items, oldest first). together [N, N]: c, 0 on its diagonal; users [N]: n.
+
+    own [rows, N]: the visible items of each context's user. Without that user n is one less for each of them and c for
+    each pair of them: what the voters among them give to one of them is one less for each voter but itself.
+    """
+    newest = [context[::-1][: counts.last_items] for context in contexts]
+    lengths = [len(items) for items in newest]
+    row = np.repeat(np.arange(len(newest)), lengths)
+    age = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places = (row, np.concatenate(newest))
+    votes = over_root(sparse.coo_array((counts.decay**age, places), shape=own.shape).tocsr(), users, own)
+    from_own = votes.multiply(own)
+    scores = votes @ together - (own.multiply(from_own.sum(axis=1)[:, None]) - from_own)
+    found = over_root(sparse.csr_array(scores), users, own)
+    found.data = found.data.round(transitions.DECIMALS)
+    found.eliminate_zeros()
+    return found
+
+
+def over_root(values: sparse.csr_array, users: Ints, own: sparse.csr_array) -> sparse.csr_array:
+    """Divide values [rows, N] by the root of how many other users have the item; 0 where none has."""
+    by_all, by_others = (np.where(n > 0, 1 / np.sqrt(np.maximum(n, 1)), 0.0) for n in (users, users - 1))
+    scaled, mine = values.copy(), sparse.csr_array(values.multiply(own))
+    scaled.data *= by_all[scaled.indices]
+    mine.data *= (by_others - by_all)[mine.indices]
+    return sparse.csr_array(scaled + mine)
+
+
+def largest(scores: sparse.csr_array, count: int) -> sparse.csr_array:
+    """The `count` largest of each row, and what ties with the last of them: ranking all of a row takes long."""
+    kept = np.ones(len(scores.data), dtype=bool)
+    for start, end in zip(scores.indptr[:-1], scores.indptr[1:], strict=True):
+        if end - start > count:
+            row = scores.data[start:end]
+            kept[start:end] = row >= np.partition(row, -count)[-count]
+    row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+    return sparse.coo_array((scores.data[kept], (row[kept], scores.indices[kept])), shape=scores.shape).tocsr()
