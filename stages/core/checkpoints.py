@@ -53,8 +53,8 @@ class Checkpoint:
 
 
 def model_state(prefix: str, model: torch.nn.Module) -> dict[str, Tensor]:
-    """The weights as named tensors; tied ones once."""
-    return {f"{prefix}.{name}": parameter for name, parameter in model.named_parameters()}
+    """The weights that are trained as named tensors, tied ones once; those that are frozen come with the backbone."""
+    return {f"{prefix}.{name}": weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def snapshot(prefix: str, model: torch.nn.Module) -> dict[str, Tensor]:
@@ -65,8 +65,8 @@ def snapshot(prefix: str, model: torch.nn.Module) -> dict[str, Tensor]:
 def load_model_state(prefix: str, model: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
     """Put the tensors of `model_state` back."""
     with torch.no_grad():
-        for name, parameter in model_state(prefix, model).items():
-            parameter.copy_(tensors[name])
+        for name, weight in model_state(prefix, model).items():
+            weight.copy_(tensors[name])
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -27,6 +27,11 @@ def encoder(name: str) -> Path:
     return Path("models", "encoders", name)
 
 
+def backbone(name: str) -> Path:
+    """Folder of a backbone as it was before any training."""
+    return Path("models", "backbones", name)
+
+
 def model(dataset: str, space: str, optimizer: str, seed: int) -> Path:
     """Folder of a policy; `warmup` in the optimizer's place is the SFT model."""
     return Path("models", dataset, space, optimizer, f"seed-{seed}")
