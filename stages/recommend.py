@@ -1,7 +1,8 @@
 """One slate and one next-item list per user: all the model's work of evaluation, none of the scoring.
 
-Decoders: `slate`, the policy's L items written greedily, each distinct; `beam`, the most likely next items by beam
-search. Both are held to the catalogue's ids, and to unseen items where the data set says so. Splits: valid (context:
+Decoders: `slate`, the policy's L items written greedily, each distinct; `beam`, the most likely next items, by beam
+search over the catalogue or, where there are candidates, by scoring all of them. Both are held to what can be
+recommended, and to unseen items where the data set says so. Splits: valid (context:
 the training part) and test (the validation item as well). Writes data/<dataset>/slates/<row>/seed-<n>.parquet.
 
     python -m stages.recommend --dataset ml-100k --space semantic_id --optimizer sage --seed 1
@@ -10,37 +11,43 @@ the training part) and test (the validation item as well). Writes data/<dataset>
 import numpy as np
 import pyarrow as pa
 
-from stages.action_spaces.base import prompts
+from stages.action_spaces.base import Asking
 from stages.core import params, paths, stage
 from stages.core.files import write_table
 from stages.core.schema import slate_table
 from stages.corpus.histories import load
 from stages.policy import backbone
-from stages.policy.beam import beam_items
+from stages.policy.beam import next_items
 from stages.policy.device import accelerator
 from stages.policy.rollout import sample_slates
 
 
 def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
-    settings = params.load()
-    decoding, exclude_seen = settings.recommend, settings.corpus(dataset).exclude_seen
+    settings = params.load().on(space)
+    decoding, sft, source = settings.recommend, settings.sft, paths.backbone(settings.axes.backbone)
     histories = load(paths.corpus(dataset))
     spelling = params.load_module("action_spaces", space, "--space")
-    actions = spelling.Actions(paths.actions(dataset, space), histories.item_count)
-    model, card = backbone.load(paths.model(dataset, space, optimizer, seed), actions.fingerprint)
+    tokenizer = backbone.tokenizer(source)
+    actions = spelling.Actions(paths.actions(dataset, space), histories, tokenizer, settings.policy)
+    model, card = backbone.load(
+        paths.model(dataset, space, optimizer, seed), actions.fingerprint, source, settings.backbone
+    )
     device = accelerator("fp32").device
     model.to(device)
     actions.to(device)
+    asking = Asking(card.label, sft.history_items, settings.corpus(dataset).exclude_seen, settings.rl.slate_length)
     tables = []
     for split in ("valid", "test"):
-        users = np.flatnonzero(histories.target(split) >= 0)
+        users = histories.judged(split, settings.evaluate.max_users, settings.evaluate.seed)
         for start in stage.progress(range(0, len(users), decoding.batch_size), f"recommend {split}"):
             part = users[start : start + decoding.batch_size]
-            contexts = [histories.context(user, split) for user in part]
-            asked = prompts(actions, contexts, settings.sft.history_items, card.label, exclude_seen).to(device)
-            slates = sample_slates(model, asked, actions, [0.0], settings.rl.slate_length, None)
-            found, score = beam_items(model, asked, actions, decoding.beam_width, decoding.list_length)
-            written = {"slate": (slates.items[:, 0], slates.item_log_probs[:, 0]), "beam": (found, score)}
+            contexts = np.stack([part, histories.train_length[part] + (split == "test")], 1)
+            asked = actions.prompts(contexts, asking).to(device)
+            slates = sample_slates(model, asked, actions, [0.0], asking.slate_length, None)
+            written = {
+                "slate": (slates.items[:, 0], slates.item_log_probs[:, 0]),
+                "beam": next_items(model, asked, actions, decoding.beam_width, decoding.list_length),
+            }
             tables += [
                 slate_table(part, split, decoder, items.cpu().numpy(), scores.cpu().numpy())
                 for decoder, (items, scores) in written.items()

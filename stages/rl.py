@@ -3,8 +3,8 @@
 Publishes the policy with the best greedy reward on one half of the reserve, among the looks taken after the first step;
 the other half gives the held-out reward. The optimizer `sft` descends nothing: its policy is the warm-up unchanged.
 Writes models/<dataset>/<space>/<optimizer>/seed-<n> and two curves: every step, and every look at the reserve.
-Interrupted, it goes on from the last look when it is started again with the same parameters, inputs and code.
-Left out: several processes; one process uses one GPU, or the CPU.
+Interrupted, it goes on from the last look when it is started again with the same parameters, inputs and code. With
+SAGE_PROCESSES=n in the environment, n processes share out the users of every step.
 
     python -m stages.rl --dataset ml-100k --space semantic_id --optimizer sage --seed 1
 """
@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from stages.action_spaces.base import Asking
 from stages.baselines import transitions
 from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
@@ -26,7 +27,7 @@ from stages.core.params import Params
 from stages.core.provenance import cell_fingerprint, made_by
 from stages.core.section import OptimizerSection
 from stages.core.sections import Rl
-from stages.core.seeding import derived_seed, numpy_generator
+from stages.core.seeding import numpy_generator
 from stages.corpus.histories import load
 from stages.corpus.reserve import divide, held_back_contexts
 from stages.policy import backbone, diagnostics
@@ -41,7 +42,7 @@ from stages.rewards.running_mean import RunningMean
 
 
 def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
-    settings = params.load()
+    settings = params.load().on(space)
     rl, sft, row = settings.rl, settings.sft, paths.row(space, optimizer)
     learner, log, card = start(settings, dataset, space, optimizer, seed)
     histories = log.histories
@@ -69,16 +70,16 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
         look = (step + 1) % rl.evaluate_every == 0 or step + 1 == steps
         drawn = numpy_generator(seed, "contexts", step).permutation(len(contexts))
         now, spare = np.split(contexts[drawn], [rl.contexts])
-        generator = torch.Generator(learner.accelerator.device).manual_seed(derived_seed(seed, "slates", step))
-        found = learner.step(now, spare, generator, compare=look)
+        found = learner.step(now, spare, look, seed, "slates", step)
         if not math.isfinite(found["gradient_norm"]):
             raise InputError(f"RL diverged: step {step + 1} has no finite gradient; lower rl_lr or {optimizer}.lr")
         state.curve.add(step=step + 1, **found, cold_mass=watch.cold_mass(learner))
-        tokens = len(now) * rl.group_size * rl.slate_length * learner.task.space.trie.depth
-        log_speed(step + 1, found, tokens, time.perf_counter() - started)
+        log_speed(step + 1, found, time.perf_counter() - started)
         if look:
             state.look(watch, step + 1)
     state.restore_best()
+    if not learner.accelerator.is_main_process:
+        return
     with fresh_folder(paths.model(dataset, space, optimizer, seed)) as folder:
         backbone.save(learner.model, card, folder)
     write_json(paths.run_metrics(dataset, row, seed), {**state.published(), **diagnostics.of_run(state.curve.rows)})
@@ -92,11 +93,12 @@ def start(
     objective = params.load_module("objectives", optimizer, "--optimizer")
     rl, corpus, body, own = settings.rl, settings.corpus(dataset), settings.backbone, settings.own[optimizer]
     machine, warmup = accelerator(body.precision), paths.model(dataset, space, "warmup", seed)
-    histories = load(paths.corpus(dataset))
+    source, histories = paths.backbone(settings.axes.backbone), load(paths.corpus(dataset))
     spelling = params.load_module("action_spaces", space, "--space")
-    actions = spelling.Actions(paths.actions(dataset, space), histories.item_count)
-    model, reference = (backbone.load(warmup, actions.fingerprint)[0].to(machine.device) for _ in range(2))
-    card = backbone.read_card(warmup)
+    tokenizer = backbone.tokenizer(source)
+    actions = spelling.Actions(paths.actions(dataset, space), histories, tokenizer, settings.policy)
+    model, card = backbone.load(warmup, actions.fingerprint, source, body, trainable=True)
+    model.to(machine.device)
     log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())
     rewards = environment(settings, log, seed)
     if not getattr(own, "decouple", True) and len(rewards.weights) < 2:
@@ -106,19 +108,17 @@ def start(
     task = Task(
         space=actions.to(machine.device),
         environment=rewards,
-        label=card.label,
-        history_items=settings.sft.history_items,
-        exclude_seen=corpus.exclude_seen,
-        slate_length=rl.slate_length,
+        asking=Asking(card.label, settings.sft.history_items, corpus.exclude_seen, rl.slate_length),
         group_size=rl.group_size,
         temperature=rl.temperature,
-        device=machine.device,
+        accelerator=machine,
     )
     rate = (own.lr if own else None) or body.rl_lr
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
     learner = Learner(
         model=model,
-        reference=reference,
-        optimizer=torch.optim.AdamW(model.parameters(), rate, weight_decay=rl.weight_decay),
+        reference=backbone.reference_of(model),
+        optimizer=torch.optim.AdamW(trained, rate, weight_decay=rl.weight_decay),
         objective=objective,
         objective_params=own,
         task=task,
@@ -154,15 +154,15 @@ def recipe(rl: Rl, own: OptimizerSection | None) -> Recipe:
     )
 
 
-def log_speed(step: int, found: dict[str, float], tokens: int, seconds: float) -> None:
+def log_speed(step: int, found: dict[str, float], seconds: float) -> None:
     """Say how a step went and how fast: the tokens that it learnt from, over the time of rollout and updates.
 
     Speeds stand in no output, since a file with a clock in it never repeats.
     """
     text = "step %d: reward %.4f, entropy %.3f bits, ratio %.3f to %.3f, %.0f tokens/s"
     shown = [found.get(name, math.nan) for name in ("reward", "entropy", "ratio_min", "ratio_max")]
-    stage.log.info(text, step, *shown, tokens / seconds)
+    stage.log.info(text, step, *shown, found["tokens"] / seconds)
 
 
 if __name__ == "__main__":
-    stage.run(main, __doc__, "dataset", "space", "optimizer", "seed")
+    stage.run(main, __doc__, "dataset", "space", "optimizer", "seed", shared_out=True)

@@ -1,46 +1,50 @@
-"""Supervised fine-tuning: a language model learns to write the items of a history in the chosen action space.
+"""Supervised fine-tuning: a language model learns to write recommendations in the chosen action space.
 
 Trains on the training part less what RL and its reserve keep (stages/corpus/reserve.py), judges each epoch by the loss
 on the validation items and keeps the best. Writes models/<dataset>/<space>/warmup/seed-<n> and its curve. Interrupted,
-it goes on from the last whole epoch when it is started again with the same parameters, inputs and code.
-Left out: several processes; one process uses one GPU, or the CPU.
+it goes on from the last whole epoch when it is started again with the same parameters, inputs and code. With
+SAGE_PROCESSES=n in the environment, n processes share out every batch.
 
     python -m stages.sft --dataset ml-100k --space semantic_id --seed 1
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from stages.action_spaces.base import ActionSpace, Asking
 from stages.baselines import transitions
 from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
+from stages.core.errors import one_of
 from stages.core.files import fresh_folder
 from stages.core.params import Params
 from stages.core.provenance import cell_fingerprint, made_by
-from stages.core.sections import Corpus
-from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints, load
 from stages.corpus.reserve import divide
 from stages.policy import backbone, training
 from stages.policy.device import accelerator
-from stages.policy.supervised import Example, SlateLabels, history_examples, slate_examples
+from stages.policy.history_label import HistoryLessons
+from stages.policy.lessons import Lessons, NextItems
+from stages.policy.slate_label import SlateLessons
 
 
 def main(dataset: str, space: str, seed: int) -> None:
-    settings = params.load()
-    sft, body, corpus = settings.sft, settings.backbone, settings.corpus(dataset)
+    settings = params.load().on(space)
+    sft, body, source = settings.sft, settings.backbone, paths.backbone(settings.axes.backbone)
     histories = load(paths.corpus(dataset))
+    machine = accelerator(body.precision)
     spelling = params.load_module("action_spaces", space, "--space")
-    actions = spelling.Actions(paths.actions(dataset, space), histories.item_count)
-    model = backbone.create(body, actions.vocabulary, seed)
-    stage.log.info("%s parameters, %d tokens", f"{model.num_parameters():,}", actions.vocabulary)
-    judged = np.flatnonzero(histories.valid >= 0)
-    contexts = [histories.context(user, "valid") for user in judged]
+    tokenizer = backbone.tokenizer(source)
+    actions = spelling.Actions(paths.actions(dataset, space), histories, tokenizer, settings.policy).to(machine.device)
+    label = sft.label or actions.LABELS[0]
+    one_of("sft.label", label, list(actions.LABELS), f"labels of {space}")
+    asking = Asking(label, sft.history_items, settings.corpus(dataset).exclude_seen, settings.rl.slate_length)
+    model = backbone.create(body, source, actions.new_tokens, seed)
+    stage.log.info("%s parameters, %d new tokens", f"{model.num_parameters():,}", actions.new_tokens)
     recipe = training.Recipe(
-        label=sft.label,
         epochs=sft.epochs,
         batch_items=sft.batch_items,
         lr=body.sft_lr,
@@ -55,55 +59,69 @@ def main(dataset: str, space: str, seed: int) -> None:
     curve = Curve(paths.curve(dataset, paths.row(space, "warmup"), seed))
     best_epoch = training.fit(
         model,
-        actions,
-        epoch_examples(histories, settings, corpus, seed),
-        training.next_item_examples(contexts, histories.valid[judged], sft.history_items, corpus.exclude_seen),
+        lessons(histories, settings, dataset, actions, asking, seed),
+        NextItems(actions, asking, histories),
         recipe,
-        accelerator(body.precision),
+        machine,
         checkpoint,
         curve,
     )
+    if not machine.is_main_process:
+        return
     with fresh_folder(paths.model(dataset, space, "warmup", seed)) as folder:
-        backbone.save(model, backbone.Card(sft.label, actions.fingerprint, made_by("sft", coordinates)), folder)
+        backbone.save(model, backbone.Card(label, actions.fingerprint, made_by("sft", coordinates)), folder)
     checkpoint.drop()
     stage.log.info("best epoch %d, validation loss %s", best_epoch, min(row["valid_loss"] for row in curve.rows))
 
 
-def epoch_examples(histories: Histories, settings: Params, corpus: Corpus, seed: int) -> Callable[[int], list[Example]]:
-    """The examples of an epoch, drawn from (seed, epoch) by the label that params.yaml names."""
-    sft, slate_length = settings.sft, settings.rl.slate_length
+def lessons(
+    histories: Histories, settings: Params, dataset: str, space: ActionSpace, asking: Asking, seed: int
+) -> Lessons:
+    """What SFT learns from, under the label that is asked for."""
+    sft, corpus = settings.sft, settings.corpus(dataset)
     seen = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
-    if sft.label == "slate":
-        counts = transitions.Params(**sft.fill.model_dump(), list_length=slate_length)
-        fill = retriever(histories, seen, counts)
-        plan = SlateLabels(
-            slate_length, sft.label_horizon, sft.history_items, sft.fill_weight, corpus.exclude_seen, fill
+    if asking.label == "history":
+        users = range(histories.user_count)
+        return HistoryLessons(
+            space,
+            sequences=[histories.train(user)[: seen[user]] for user in users],
+            ties=[histories.train_ties(user)[: seen[user]] for user in users] if corpus.shuffle_ties else None,
+            window=sft.history_items + asking.slate_length,  # a prompt and the slate behind it: no position is new then
+            dropout=sft.item_dropout,
+            exclude_seen=asking.exclude_seen,
+            seed=seed,
         )
-        return lambda epoch: list(slate_examples(histories, seen, plan, numpy_generator(seed, "sft", epoch)))
-    sequences = [histories.train(user)[:length] for user, length in enumerate(seen)]
-    ties = [histories.train_ties(user)[:length] for user, length in enumerate(seen)] if corpus.shuffle_ties else None
-    window = sft.history_items + slate_length  # a prompt and the slate behind it: no position is new at inference
-    return lambda epoch: list(
-        history_examples(
-            sequences, ties, window, sft.item_dropout, corpus.exclude_seen, numpy_generator(seed, "sft", epoch)
-        )
+    counts = transitions.Params(**sft.fill.model_dump(), list_length=asking.slate_length)
+    return SlateLessons(
+        space,
+        asking,
+        histories,
+        lengths=seen,
+        horizon=sft.label_horizon,
+        fill_weight=sft.fill_weight,
+        fill=retriever(histories, seen, counts),
+        put_target=getattr(settings.policy, "put_target", True),
+        unaided=getattr(settings.policy, "loss", "constrained") == "full",
+        seed=seed,
     )
 
 
-def retriever(histories: Histories, seen: Ints, counts: transitions.Params) -> Callable[[list[Ints], Ints], Ints]:
+def retriever(histories: Histories, seen: Ints, counts: transitions.Params) -> Callable[[Ints, Ints], Sequence[Ints]]:
     """Fill slates from the transition counts of what SFT may see, leaving out what is logged or in the context."""
     visible = replace(histories, train_length=seen)
     matrix = transitions.transition_matrix(visible, counts.window)
     shown = np.concatenate([visible.train(user) for user in range(len(seen))])
     popularity = np.bincount(shown, minlength=histories.item_count)
 
-    def fill(contexts: list[Ints], logged: Ints) -> Ints:
-        hidden = [np.union1d(context, own) for context, own in zip(contexts, logged, strict=True)]
-        found = transitions.scores(matrix, contexts, counts)
-        return transitions.rank_items(found, hidden, popularity, counts.list_length)[0]
+    def fill(contexts: Ints, logged: Ints) -> Sequence[Ints]:
+        known = histories.items_before(contexts)
+        hidden = [np.union1d(items, own) for items, own in zip(known, logged, strict=True)]
+        return transitions.rank_items(
+            transitions.scores(matrix, known, counts), hidden, popularity, counts.list_length
+        )[0]
 
     return fill
 
 
 if __name__ == "__main__":
-    stage.run(main, __doc__, "dataset", "space", "seed")
+    stage.run(main, __doc__, "dataset", "space", "seed", shared_out=True)

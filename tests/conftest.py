@@ -16,7 +16,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import stages  # noqa: E402, F401 - sets what OpenMP reads before a test imports torch
-from stages.action_spaces.base import prompts  # noqa: E402
 from stages.core.checkpoints import Checkpoint  # noqa: E402
 from tests import small_policy  # noqa: E402
 
@@ -55,7 +54,7 @@ def model(space):
 @pytest.fixture(scope="module")
 def asked(space):
     """Contexts of 1, 5, 3 and 0 items, seen items banned: padding, and lists of different lengths."""
-    return prompts(space, small_policy.CONTEXTS, 4, "slate", True)
+    return space.prompts_of(small_policy.CONTEXTS, 4, "slate", True)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A policy and a catalogue small enough to enumerate, for the tests of what is done with policies."""
 
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,9 @@ from stages.core.files import write_table
 from stages.core.sections import Backbone
 from stages.corpus.histories import Histories
 from stages.objectives import sage
-from stages.policy import backbone
-from stages.policy.supervised import Example
+from stages.policy import backbone, pretrained
+from stages.policy.logprobs import spell
+from stages.policy.noise import keys_of
 from stages.semantic_ids.table import id_table
 
 ITEMS, DEPTH, SIZE = 14, 2, 5
@@ -32,10 +34,20 @@ TEMPERATURE = 0.7
 CONTEXTS = [np.array([0]), np.array([3, 1, 4, 1, 5]), np.array([9, 2, 6]), np.empty(0, dtype=np.int64)]
 
 
-def settings(dropout: float = 0.0) -> Backbone:
-    return Backbone(
-        hidden_size=16, layers=2, heads=2, feed_forward=32, dropout=dropout, precision="fp32", sft_lr=1e-2, rl_lr=1e-3
-    )
+def settings(dropout: float = 0.0, hidden: int = 16, feed_forward: int = 32) -> Backbone:
+    """Two layers of two heads, from scratch."""
+    shape = {"hidden_size": hidden, "layers": 2, "heads": 2, "feed_forward": feed_forward, "dropout": dropout}
+    rates = {"sft_lr": 1e-2, "rl_lr": 1e-3}
+    plain = {"name": None, "revision": None, "lora": None, "weights": "fp32", "precision": "fp32", "spaces": {}}
+    return Backbone(source="scratch", architecture=shape, gradient_checkpointing=False, **plain, **rates)
+
+
+def scratch(tokens: int, seed: int, body: Backbone | None = None):
+    """A model of so many tokens, made as the stages make theirs."""
+    body = body or settings()
+    with tempfile.TemporaryDirectory() as folder:
+        pretrained.fetch(body, Path(folder))
+        return backbone.create(body, Path(folder), tokens, seed)
 
 
 def catalogue(folder: Path) -> Actions:
@@ -43,12 +55,17 @@ def catalogue(folder: Path) -> Actions:
     ids = [(p, c) for p, count in enumerate((5, 4, 3, 1, 1)) for c in range(count)]
     order = np.random.default_rng(0).permutation(ITEMS)
     write_table(folder / "ids.parquet", id_table(np.array(ids)[order]))
-    return Actions(folder, ITEMS)
+    return actions(folder, ITEMS)
+
+
+def actions(folder: Path, items: int) -> Actions:
+    """The action space of a catalogue of so many items, without histories."""
+    return Actions(folder, SimpleNamespace(item_count=items))
 
 
 def sharp_model(space: Actions, seed: int = 0, dropout: float = 0.0):
     """Weights 5 times the initial ones, so that probabilities differ by more than a little."""
-    model = backbone.create(settings(dropout), space.vocabulary, seed)
+    model = scratch(space.new_tokens, seed, settings(dropout))
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:
@@ -57,11 +74,21 @@ def sharp_model(space: Actions, seed: int = 0, dropout: float = 0.0):
 
 
 def part(asked: Prompts, start: int, stop: int) -> Prompts:
-    return Prompts(*(tensor[start:stop] for tensor in asked[:3]))
+    return asked._replace(**{name: getattr(asked, name)[start:stop] for name in ("tokens", "mask", "banned")})
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def keys(users: int, seed: int = 0) -> torch.Tensor:
+    """What the draws of so many users hang on."""
+    return keys_of(np.stack([np.arange(users), np.zeros(users, dtype=np.int64)], 1), seed)
+
+
+def items_as_slates(asked: Prompts, space: Actions, items: list[int]):
+    """Slates of one item each, the same for every user."""
+    return spell(asked, space, torch.tensor(items)[None, :, None].expand(len(asked.tokens), -1, -1))
 
 
 def enumerate_items(space, model, context: np.ndarray, banned: set[int], temperature: float = 1.0, label="slate"):
@@ -81,10 +108,6 @@ def enumerate_items(space, model, context: np.ndarray, banned: set[int], tempera
             total += float(torch.log_softmax(logits[level, open_] / temperature, -1)[open_.index(token)])
         result[item] = total
     return result
-
-
-def one(context: list[int], targets: list[int], *weights: float) -> Example:
-    return Example(np.array(context, dtype=np.int64), np.array(targets), np.array(weights, dtype=np.float32))
 
 
 def logged(item: list[int], like: list[int], train: list[int], length: list[int]) -> Histories:

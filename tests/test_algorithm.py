@@ -11,7 +11,7 @@ from stages.core import params
 from stages.objectives import bapo, dapo, sage
 from stages.policy import heldout
 from stages.policy.logprobs import slate_log_probs
-from tests.small_policy import SAGE, TEMPERATURE, seeded, sharp_model
+from tests.small_policy import SAGE, TEMPERATURE, sharp_model
 from tests.test_step import CONTEXT_PAIRS, learner, one_step
 
 CONTEXTS = np.array([[0, 2], [1, 4], [0, 3]])
@@ -25,9 +25,8 @@ def flat(model: torch.nn.Module) -> torch.Tensor:
 def plain_steps(own, steps: int, updates: int) -> list[float]:
     """Algorithm 1 written out: all users at once, a sum over slates, no minibatch; returns the gradients' norms."""
     task, mean, norms = own.task, None, []
-    columns = task.space.columns
     for step in range(steps):
-        found = task.rollout(own.model, CONTEXTS, CONTEXTS[:0], 0, seeded(step))
+        found = task.rollout(own.model, CONTEXTS, CONTEXTS[:0], 0, step)
         mean = float(found.entropy.mean()) if mean is None else mean
         weights = torch.tensor([1.0, 0.5])
         advantage = sage.advantages(torch.tensor(found.rewards, dtype=torch.float32), weights, SAGE, True)
@@ -35,14 +34,15 @@ def plain_steps(own, steps: int, updates: int) -> list[float]:
         low = advantage < 0
 
         def score(model, found=found):
-            codes, allowed = found.slates.codes, found.slates.allowed
-            return slate_log_probs(model, found.prompts, columns, codes, allowed, TEMPERATURE)[0].flatten(2)
+            return slate_log_probs(model, found.prompts, task.space, found.slates, TEMPERATURE)[0]
 
         with torch.no_grad():
-            old, reference = score(own.model), score(own.reference)
+            old = score(own.model)
+            with own.reference() as frozen:
+                reference = score(frozen)
         for _ in range(updates):
             current = score(own.model)
-            ratio = ((current - old).sum(-1) / task.slate_length).exp()
+            ratio = ((current - old).sum(-1) / task.asking.slate_length).exp()
             penalty = 1 + 0.5 * torch.tanh((mean - entropy).clamp(min=0))
             floor = torch.where(low, 2 - penalty, 0.8)
             ceiling = torch.where(low, 1.2, 1.3)
@@ -64,7 +64,7 @@ def test_steps_are_algorithm_1(space, users_per_pass):
     recipe = {"updates": 2, "kl": KL, "max_grad_norm": 0.5}
     own, plain = learner(space, users_per_pass=users_per_pass, **recipe), learner(space, **recipe)
     for step in range(2):
-        own.step(CONTEXTS, CONTEXTS[:0], seeded(step), False)
+        own.step(CONTEXTS, CONTEXTS[:0], False, step)
     norms = plain_steps(plain, 2, 2)
     assert max(norms) > 0.5
     start = flat(sharp_model(space))
@@ -93,7 +93,7 @@ def test_a_loss_that_is_no_mean_over_slates_is_not_split(space, objective, monke
 
         own.task = replace(own.task, environment=Uneven(**vars(environment)))
         monkeypatch.setattr(objective, "SEPARABLE", separable)
-        own.step(CONTEXTS, CONTEXTS[:0], seeded(1), False)
+        own.step(CONTEXTS, CONTEXTS[:0], False, 1)
         return flat(own.model)
 
     whole = after(False)
@@ -110,7 +110,7 @@ def test_looks_at_the_reserve(space):
         own.task, selection, report, own.task.prompts(CONTEXT_PAIRS), np.array([], dtype=np.int64), seed=3
     )
     found = watch.look(own, 1)
-    greedy = {name: own.task.sample(own.model, part, [0.0], None) for name, part in (("s", selection), ("r", report))}
+    greedy = {name: own.task.sample(own.model, part, [0.0]) for name, part in (("s", selection), ("r", report))}
     assert found["selection_reward"] == pytest.approx(greedy["s"].total.mean())
     assert found["heldout_greedy_reward"] == pytest.approx(greedy["r"].total.mean())
     items = greedy["r"].slates.items[:, 0].tolist()
@@ -118,7 +118,7 @@ def test_looks_at_the_reserve(space):
     ranks = [mine.index(item) if item in mine else None for mine, item in zip(items, following, strict=True)]
     gains = [0 if rank is None else 1 / np.log2(rank + 2) for rank in ranks]
     assert found["heldout_greedy_ndcg"] == pytest.approx(np.mean(gains))
-    sampled = [own.task.sample(own.model, report, [TEMPERATURE], seeded(seed)).total.mean() for seed in range(200)]
+    sampled = [own.task.sample(own.model, report, [TEMPERATURE], seed).total.mean() for seed in range(200)]
     assert abs(found["heldout_reward"] - np.mean(sampled)) < 5 * np.std(sampled)
     shown = {item for each in greedy.values() for item in each.slates.items.flatten().tolist()}
     assert found["greedy_coverage"] == len(shown) / 14

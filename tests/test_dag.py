@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from stages.core import params, paths
+from stages.core.sections import FIXED
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
@@ -32,7 +33,7 @@ NO_DEPENDENCY = {
 # which a template cannot reach through another one, so a cell depends on every source.
 LOADED_BY = {"objectives": "optimizer", "baselines": "baseline", "action_spaces": "space"}
 LOADED_BY_VALUE = {"semantic_ids": "semantic_id.tokenizer"}
-LOADED_WHOLE = ("corpus",)
+LOADED_WHOLE = ("corpus", "retrievers")  # of the retrievers several may be named
 
 WRITES: dict[str, Callable[..., set[Path]]] = {
     "download": lambda dataset: {paths.raw(dataset)},
@@ -43,6 +44,8 @@ WRITES: dict[str, Callable[..., set[Path]]] = {
         paths.stage_metrics(dataset, "semantic_id"),
         paths.codes_curve(dataset),
     },
+    "render": lambda dataset: {paths.actions(dataset, "text"), paths.stage_metrics(dataset, "text")},
+    "download_backbone": lambda backbone: {paths.backbone(backbone)},
     "sft": lambda dataset, space, seed: {
         paths.model(dataset, space, "warmup", seed),
         paths.curve(dataset, paths.row(space, "warmup"), seed),
@@ -201,7 +204,10 @@ def test_imports_are_deps(cell):
 
 @every_cell
 def test_code_deps_are_imported(cell):
-    code, deps = code_of(cell), [dep for dep in cell.deps if dep.startswith("stages/")]
+    """By the cell, or by the stage on another action space: a template cannot say what one of them imports alone."""
+    spaces = params.modules("action_spaces") if "space" in cell.coordinates else [None]
+    alike = [cell._replace(coordinates={**cell.coordinates, "space": space}) for space in spaces]
+    code, deps = set().union(*map(code_of, alike)), [dep for dep in cell.deps if dep.startswith("stages/")]
     idle = [dep for dep in deps if not any(covers(dep, file) for file in code)]
     assert not idle, f"dvc.yaml: {cell.stage} names these under deps and does not import them"
     assert len(set(cell.deps)) == len(cell.deps)
@@ -242,8 +248,27 @@ def reads(cell: Cell) -> set[str]:
     while new:
         reached += new
         used = {name for _, function in reached for name in names_in(function)} | {"__init__"}
+        used |= {name for file in code_of(cell) for name in names_in_tables(file)}
         new = [entry for entry in functions if entry[1].name in used and entry not in reached]
-    return {key for file, function in reached for key in Reader(cell, file).keys(function)}
+    found = {key for file, function in reached for key in Reader(cell, file).keys(function)}
+    return found | tuned(cell, found)
+
+
+def tuned(cell: Cell, found: set[str]) -> set[str]:
+    """Where a backbone may change keys of `sft` and `rl` for the cell's action space (`Params.on`)."""
+    if "space" not in cell.coordinates or cell.stage == "evaluate":
+        return set()
+    fixed = {key for section, keys in FIXED.items() for key in (f"{section}.{name}" for name in keys)}
+    place = f"backbones.{VALUES['backbone']}.spaces.{cell.coordinates['space']}"
+    sections = {key.split(".")[0] for key in found - fixed if key.startswith(("sft.", "rl."))}
+    return {f"{place}.{section}" for section in (*sections, "policy")}
+
+
+@cache
+def names_in_tables(file: str) -> frozenset[str]:
+    """Names in a module's own assignments, such as a table of functions by the value that chooses one."""
+    tables = [node.value for node in tree(file).body if isinstance(node, ast.Assign | ast.AnnAssign) and node.value]
+    return frozenset(node.id for table in tables for node in ast.walk(table) if isinstance(node, ast.Name))
 
 
 @cache
@@ -307,6 +332,8 @@ class Reader:
                 return self.places.get(name)
             case ast.Call(func=ast.Attribute(value=ast.Name(id="params"), attr="load")):
                 return ""
+            case ast.Call(func=ast.Attribute(value=owner, attr="on")) if self.place(owner) == "":
+                return ""
             case ast.Call(func=ast.Attribute(value=owner, attr="corpus")) if self.place(owner) == "":
                 return self.corpus
             case ast.Call(func=ast.Name(id="getattr"), args=[owner, ast.Constant(value=name), *_]):
@@ -322,15 +349,17 @@ class Reader:
         if place is None:
             return None
         if place == "":
-            return {"axes": "", "backbone": self.backbone, "own": None}.get(name, name)
+            policy = f"{self.cell.coordinates.get('space')}.policy"
+            return {"axes": "", "backbone": self.backbone, "own": None, "policy": policy}.get(name, name)
         return f"{place}.{name}"
 
     def is_value(self, place: str) -> bool:
         """Whether a place is a key that is read, not a section on the way to one."""
         axes = params.AXES
-        return place in axes or (
-            place.count(".") == (2 if place.startswith(("corpora.", "backbones.", "encoders.")) else 1)
-        )
+        if place.endswith(".policy"):  # which a cell of one space hands on whole
+            return "space" in self.cell.coordinates
+        deep = place.startswith(("corpora.", "backbones.", "encoders.")) or ".policy." in place
+        return place in axes or place.count(".") == 1 + deep
 
 
 @every_cell

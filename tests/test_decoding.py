@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.action_spaces.base import pad, prompts
-from stages.action_spaces.semantic_id import Actions
+from stages.action_spaces.base import pad
 from stages.core.errors import InputError
 from stages.core.files import write_table
 from stages.policy.beam import beam_items
@@ -15,7 +14,7 @@ from stages.policy.constrained import entropy, log_softmax
 from stages.policy.logprobs import slate_log_probs
 from stages.policy.rollout import sample_slates
 from stages.semantic_ids.table import id_table
-from tests.small_policy import CONTEXTS, ITEMS, SIZE, TEMPERATURE, enumerate_items, part, seeded, sharp_model
+from tests.small_policy import CONTEXTS, ITEMS, SIZE, TEMPERATURE, actions, enumerate_items, keys, part, sharp_model
 
 
 def test_prompts(space, asked):
@@ -27,7 +26,7 @@ def test_prompts(space, asked):
     assert asked.mask.sum(1).tolist() == [4, 10, 8, 2]
     banned = [sorted(item for item in row.tolist() if item >= 0) for row in asked.banned]
     assert banned == [[0], [1, 3, 4, 5], [2, 6, 9], []]
-    plain = prompts(space, CONTEXTS, 4, "history", False)
+    plain = space.prompts_of(CONTEXTS, 4, "history", False)
     assert (plain.tokens != 2).all()
     assert (plain.banned == -1).all()
 
@@ -60,25 +59,27 @@ def test_constrained_softmax_by_hand():
 
 def test_slates_are_distinct_catalogue_items_and_never_banned(space, model, asked):
     """L = 10 of the 10 items that user 1 has left: the hardest case."""
-    found = sample_slates(model, asked, space, [1.0] * 20, 10, seeded())
+    found = sample_slates(model, asked, space, [1.0] * 20, 10, keys(4))
     assert found.items.shape == (4, 20, 10)
     for user, slates in enumerate(found.items.tolist()):
         banned = set(asked.banned[user].tolist())
         for slate in slates:
             assert len(set(slate)) == 10
             assert set(slate) <= set(range(ITEMS)) - banned
-    assert torch.equal(space.trie.codes[found.items], found.codes)
-    assert torch.equal(found.item_log_probs, found.log_probs[..., 0] + found.log_probs[..., 1])
+    assert torch.equal(space.trie.codes[found.items], found.choice.unflatten(2, (10, 2)))
+    assert torch.equal(torch.from_numpy(space.tokens)[found.items], found.tokens.unflatten(2, (10, 2)))
+    assert torch.equal(found.item_log_probs, found.log_probs.unflatten(2, (10, 2)).sum(-1))
+    assert found.real.all()
     assert len({tuple(slate) for slate in found.items[0].tolist()}) > 1
 
 
 def test_too_few_items_left(space, model, asked):
     with pytest.raises(InputError, match=r"fewer than 11 items left .*shorten rl\.slate_length"):
-        sample_slates(model, asked, space, [1.0] * 1, 11, seeded())
+        sample_slates(model, asked, space, [1.0] * 1, 11, keys(4))
 
 
 def test_the_generator_decides(space, model, asked):
-    first, again, other = (sample_slates(model, asked, space, [1.0] * 4, 5, seeded(s)).items for s in (1, 1, 2))
+    first, again, other = (sample_slates(model, asked, space, [1.0] * 4, 5, keys(4, s)).items for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -86,8 +87,8 @@ def test_the_generator_decides(space, model, asked):
 def test_first_item_frequencies_match_its_probabilities(space, model):
     """3,000 draws; chi-square over the items with 5 or more expected: below its mean + 4 standard deviations."""
     context = [np.array([3, 1])]
-    asked = prompts(space, context, 4, "slate", True)
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 3000, 1, seeded(3)).items.flatten()
+    asked = space.prompts_of(context, 4, "slate", True)
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 3000, 1, keys(1, 3)).items.flatten()
     expected = 3000 * enumerate_items(space, model, context[0], {1, 3}, TEMPERATURE).exp()
     assert float(expected.sum()) == pytest.approx(3000, rel=1e-5)
     observed = torch.bincount(found, minlength=ITEMS)
@@ -117,14 +118,13 @@ def test_greedy_takes_the_likeliest_token(space, model, asked):
 
 def test_a_temperature_per_slate(space, model, asked):
     """Greedy beside sampled: as each alone, whatever the other does, with log-probabilities of its own temperature."""
-    both = sample_slates(model, asked, space, [1.0, 0.0, 0.5], 5, seeded(1))
+    both = sample_slates(model, asked, space, [1.0, 0.0, 0.5], 5, keys(4, 1))
     greedy = sample_slates(model, asked, space, [0.0], 5, None)
     assert torch.equal(both.items[:, 1], greedy.items[:, 0])
     assert torch.allclose(both.log_probs[:, 1], greedy.log_probs[:, 0], atol=1e-6)
     for slate, temperature in ((0, 1.0), (2, 0.5)):
-        own = slice(slate, slate + 1)
-        scored, _ = slate_log_probs(model, asked, space.columns, both.codes[:, own], both.allowed[:, own], temperature)
-        assert torch.allclose(scored, both.log_probs[:, own], atol=1e-5)
+        scored, _ = slate_log_probs(model, asked, space, both, temperature)
+        assert torch.allclose(scored[:, slate], both.log_probs[:, slate], atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------ beam
@@ -176,16 +176,16 @@ def test_any_number_of_levels(tmp_path, depth):
     size = 12 if depth == 1 else 4
     ids = np.stack([drawn // size**level % size for level in range(depth)], 1)
     write_table(tmp_path / "ids.parquet", id_table(ids))
-    space = Actions(tmp_path, 12)
+    space = actions(tmp_path, 12)
     own = sharp_model(space, seed=depth)
     context = np.array([3, 7])
-    asked = prompts(space, [context], 4, "history", True)
+    asked = space.prompts_of([context], 4, "history", True)
     exact = enumerate_items(space, own, context, {3, 7}, label="history").sort(descending=True)
     items, scores = beam_items(own, asked, space, 12, 10)
     assert items[0].tolist() == exact.indices[:10].tolist()
     assert torch.allclose(scores[0], exact.values[:10], atol=1e-5)
     assert float(exact.values[:10].exp().sum()) == pytest.approx(1, abs=1e-5)
-    slates = sample_slates(own, asked, space, [1.0] * 8, 10, seeded()).items[0]
+    slates = sample_slates(own, asked, space, [1.0] * 8, 10, keys(1)).items[0]
     assert slates.sort(1).values.tolist() == [sorted(set(range(12)) - {3, 7})] * 8
 
 
@@ -193,7 +193,7 @@ def test_only_some_items_may_be_recommended(space, model):
     """As with all others banned: the same items and log-probabilities, in search and sampling; seen ones stay out."""
     listed = [np.array([2, 3, 4, 8, 9, 11]), np.array([0, 1, 12, 13, 6])]
     contexts = [np.array([3, 1, 8]), np.empty(0, dtype=np.int64)]
-    asked = prompts(space, contexts, 4, "slate", True, listed)
+    asked = space.prompts_of(contexts, 4, "slate", True, listed)
     left = [[2, 4, 9, 11], [0, 1, 6, 12, 13]]
     items, scores = beam_items(model, asked, space, ITEMS, 6)
     for user, context in enumerate(contexts):
@@ -202,15 +202,15 @@ def test_only_some_items_may_be_recommended(space, model):
         assert items[user, :count].tolist() == exact.indices[:count].tolist()
         assert items[user, count:].tolist() == [-1] * (6 - count)
         assert torch.allclose(scores[user, :count], exact.values[:count], atol=1e-5)
-    slates = sample_slates(model, asked, space, [1.0] * 6, 4, seeded()).items
+    slates = sample_slates(model, asked, space, [1.0] * 6, 4, keys(2)).items
     assert slates[0].sort(1).values.tolist() == [left[0]] * 6
     assert set(slates[1].flatten().tolist()) == set(left[1])
     with pytest.raises(InputError, match="fewer than 5 items left"):
-        sample_slates(model, asked, space, [1.0], 5, seeded())
+        sample_slates(model, asked, space, [1.0], 5, keys(2))
 
 
 def test_prompts_keep_their_lists(space):
-    asked = prompts(space, CONTEXTS, 4, "slate", True, [np.array([2, 1, 0])] * 4)
+    asked = space.prompts_of(CONTEXTS, 4, "slate", True, [np.array([2, 1, 0])] * 4)
     assert asked.only.tolist() == [[0, 1, 2]] * 4
     assert asked.banned.tolist() == [[0], [1], [2], [-1]]
     assert asked.of(np.array([2])).only.tolist() == [[0, 1, 2]]

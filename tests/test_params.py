@@ -116,6 +116,28 @@ FAULTS = {
     "data set": ({"datasets": ["ml-10k"]}, "datasets: 'ml-10k' is none of the keys of corpora.*did you mean 'ml-100k'"),
     "backbone": ({"backbone": "tony"}, "backbone: 'tony' is none of the keys of backbones: .*did you mean 'tiny'"),
     "source": ({"corpora.ml-100k.source": "movielense"}, "corpora.ml-100k.source: 'movielense' .*local, movielens"),
+    "no model from scratch": (
+        {"backbones.tiny.architecture": None},
+        "backbones.tiny: architecture: source scratch needs",
+    ),
+    "a model from scratch with a name": ({"backbones.tiny.name": "x"}, "backbones.tiny: name: source scratch has none"),
+    "adapters on nothing": (
+        {"backbones.tiny.lora": {"r": 4, "alpha": 8.0, "targets": ["q_proj"]}},
+        "backbones.tiny: lora: adapters to weights drawn at random",
+    ),
+    "weights that are trained": ({"backbones.tiny.weights": "bf16"}, "backbones.tiny: weights: bf16 is for frozen"),
+    "hub without revision": ({"backbones.qwen3-8b.revision": None}, "backbones.qwen3-8b: revision: source hub needs"),
+    "hub with a branch": ({"backbones.qwen3-8b.revision": "main"}, "backbones.qwen3-8b: revision: 'main' is no commit"),
+    "what backbones share": (
+        {"backbones.tiny.spaces.text.rl.slate_length": 5},
+        "backbones.tiny.spaces.text.rl: slate_length is the same for all backbones.*set rl.slate_length",
+    ),
+    "retriever": (
+        {"text.retrievers": {"sasrec": 1.0}},
+        "text.retrievers: 'sasrec' is none of .*knn, popularity, trans",
+    ),
+    "shares of retrievers": ({"text.retrievers.transitions": 0.5}, "text: retrievers: the shares have to be 1 .* 0.5"),
+    "pool smaller than a slate": ({"text.pool_size": 9}, "text.pool_size 9 is less than rl.slate_length 10"),
     "axis empty": ({"optimizers": []}, "optimizers: .*at least 1 item"),
     "axis no list": ({"datasets": "ml-100k"}, "datasets: .*valid list.*'ml-100k'"),
     "axis twice": ({"optimizers": ["sage", "sage"]}, "optimizers: .*names one value twice"),
@@ -146,7 +168,10 @@ FAULTS = {
         {"rl.horizon": 11},
         "rl.horizon 11 is more than sft.holdback 10",
     ),
-    "heads": ({"backbones.tiny.heads": 3}, "backbones.tiny: hidden_size 128 is no multiple of heads 3"),
+    "heads": (
+        {"backbones.tiny.architecture.heads": 3},
+        "backbones.tiny.architecture: hidden_size 128 is no multiple of heads 3",
+    ),
 }
 
 
@@ -244,3 +269,28 @@ def test_help_of_every_stage(python):
     assert done.returncode == 0, done.stderr
     usages = re.findall(r"usage: python -m stages\.(\w+) \[-h\]", done.stdout)
     assert usages == VERBS
+
+
+def test_a_backbone_has_its_own_values_on_an_action_space(load):
+    """Keys of `sft`, `rl` and `policy` that differ there; the others and the other space stay."""
+    own = {"sft": {"epochs": 3, "label": "slate"}, "rl": {"contexts": 9}, "policy": {"max_tokens": 99}}
+    settings = load({"backbones.tiny.spaces.text": own})
+    text, ids = settings.on("text"), settings.on("semantic_id")
+    assert (text.sft.epochs, text.sft.label, text.rl.contexts, text.policy.max_tokens) == (3, "slate", 9, 99)
+    assert text.sft.model_copy(update={"epochs": settings.sft.epochs, "label": settings.sft.label}) == settings.sft
+    assert text.policy.window_days == settings.text.policy.window_days
+    assert (ids.sft, ids.rl, ids.policy) == (settings.sft, settings.rl, settings.semantic_id.policy)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"sft": {"epochz": 3}}, r"backbones\.tiny\.spaces\.text\.sft\.epochz: unknown key; did you mean 'epochs'"),
+        ({"rl": {"contexts": 0}}, r"backbones\.tiny\.spaces\.text\.rl\.contexts: .*greater than or equal to 1"),
+        ({"policy": {"loss": "ful"}}, r"backbones\.tiny\.spaces\.text\.policy\.loss: .*'full' or 'constrained'"),
+        ({"rl": {"horizon": 50}}, r"with backbones\.tiny\.spaces\.text, rl\.horizon 50 is more than sft\.holdback 10"),
+    ],
+)
+def test_a_backbones_own_values_are_checked(load, own, message):
+    with pytest.raises(InputError, match=message):
+        load({"backbones.tiny.spaces.text": {"sft": {}, "rl": {}, "policy": {}, **own}})

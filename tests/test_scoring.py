@@ -13,18 +13,18 @@ from stages.objectives.terms import ScoredSlates, slate_ratio, token_ratio
 from stages.policy import backbone, heldout, sharing
 from stages.policy.logprobs import slate_log_probs
 from stages.policy.rollout import sample_slates
-from tests.small_policy import CONTEXTS, DEPTH, ITEMS, SIZE, TEMPERATURE, enumerate_items, part, seeded, settings
+from tests.small_policy import CONTEXTS, DEPTH, ITEMS, SIZE, TEMPERATURE, enumerate_items, keys, part, scratch
 
 
 def test_the_sampler_scores_as_the_scorer_does(space, model, asked):
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 3, 6, seeded())
-    scored, choice = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 3, 6, keys(4))
+    scored, choice = slate_log_probs(model, asked, space, found, TEMPERATURE)
     assert torch.allclose(scored, found.log_probs, atol=1e-5)
     assert scored.min() < -0.5
     assert (choice >= 0).all()
     assert (choice <= math.log(SIZE) + 1e-6).all()
     assert not choice.requires_grad
-    single = found.allowed.sum(-1) == 1  # no choice: log-probability and entropy are 0
+    single = found.open.sum(-1) == 1  # no choice: log-probability and entropy are 0
     assert single.any()
     assert scored[single].abs().max() == 0
     assert choice[single].abs().max() == 0
@@ -33,9 +33,9 @@ def test_the_sampler_scores_as_the_scorer_does(space, model, asked):
 def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, asked):
     """Prompt and slate in one sequence without padding or cache, each slate alone."""
     model = copy.deepcopy(model).double().float()
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 2, 4, seeded())
-    weight = torch.randn(found.codes.shape, generator=seeded(1))
-    scored, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 2, 4, keys(4))
+    weight = torch.randn(found.tokens.shape, generator=torch.Generator().manual_seed(1))
+    scored, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
     (scored * weight).sum().backward()
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
@@ -45,9 +45,9 @@ def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, as
         own = torch.from_numpy(space.tokens)[found.items[user, slate]].flatten()
         logits = model(input_ids=torch.cat([start, own])[None]).logits[0, len(start) - 1 : -1]
         allowed = torch.zeros_like(logits, dtype=torch.bool)
-        allowed.scatter_(1, space.columns.repeat(4, 1), found.allowed[user, slate].flatten(0, 1))
+        allowed.scatter_(1, space.columns.repeat(4, 1), found.open[user, slate])
         masked = (logits / TEMPERATURE).masked_fill(~allowed, -torch.inf)
-        plain = torch.log_softmax(masked, -1).gather(1, own[:, None]).view(4, DEPTH)
+        plain = torch.log_softmax(masked, -1).gather(1, own[:, None])[:, 0]
         assert torch.allclose(plain, scored[user, slate], atol=1e-5)
         total = total + (plain * weight[user, slate]).sum()
     total.backward()
@@ -60,16 +60,16 @@ def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, as
 
 def test_keys_that_heads_share(space, asked):
     """Four heads, two pairs of keys: the shared prompt gives what a plain forward pass gives."""
-    config = backbone.create(settings(), space.vocabulary, 3).config
+    config = scratch(space.new_tokens, 3).config
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 8
     grouped = backbone.Qwen3ForCausalLM(config).eval()
-    found = sample_slates(grouped, asked, space, [TEMPERATURE] * 2, 3, seeded())
-    scored, _ = slate_log_probs(grouped, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
+    found = sample_slates(grouped, asked, space, [TEMPERATURE] * 2, 3, keys(4))
+    scored, _ = slate_log_probs(grouped, asked, space, found, TEMPERATURE)
     assert torch.allclose(scored, found.log_probs, atol=1e-5)
     for user, context in enumerate(CONTEXTS):
         exact = enumerate_items(space, grouped, context[-4:], set(context.tolist()), TEMPERATURE)
         first = found.items[user, :, 0]
-        assert torch.allclose(scored[user, :, 0].sum(-1), exact[first], atol=1e-5)
+        assert torch.allclose(scored[user, :, :DEPTH].sum(-1), exact[first], atol=1e-5)
 
 
 @pytest.mark.parametrize("option", ["sliding_window", "softcap", "s_aux"])
@@ -81,27 +81,25 @@ def test_other_attention_is_refused(option):
 
 def test_the_order_of_the_batch_does_not_matter(space, model, asked):
     """The longest prompt alone, without padding of others, scores as in the batch."""
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 2, 4, seeded())
-    whole, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 2, 4, keys(4))
+    whole, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
     for user in range(4):
-        own = slice(user, user + 1)
-        alone, _ = slate_log_probs(
-            model, asked.of(np.array([user])), space.columns, found.codes[own], found.allowed[own], TEMPERATURE
-        )
+        own = np.array([user])
+        alone, _ = slate_log_probs(model, asked.of(own), space, found.of(own), TEMPERATURE)
         assert torch.allclose(alone, whole[own], atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_ratio_is_exactly_one_at_the_first_update(space, model, asked, precision):
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 3, 5, seeded())
+    found = sample_slates(model, asked, space, [TEMPERATURE] * 3, 5, keys(4))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        log_probs, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
-        second, _ = slate_log_probs(model, asked, space.columns, found.codes, found.allowed, TEMPERATURE)
+        log_probs, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
+        second, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
     assert log_probs.dtype == torch.float32
-    log_probs, second = log_probs.flatten(2), second.flatten(2)
-    mask, item = torch.ones_like(log_probs, dtype=torch.bool), torch.arange(5 * DEPTH) // DEPTH
     for other in (log_probs, second):  # the same kernels in the same order give the same bits
-        scored = ScoredSlates(other, log_probs.detach(), mask, item, 5, torch.zeros(4, 3), torch.tensor(0.0))
+        scored = ScoredSlates(
+            other, log_probs.detach(), found.real, found.place, 5, torch.zeros(4, 3), torch.tensor(0.0)
+        )
         assert (token_ratio(scored) == 1.0).all()
         assert (slate_ratio(scored) == 1.0).all()
         assert (slate_ratio(scored, "token") == 1.0).all()

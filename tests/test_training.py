@@ -1,6 +1,5 @@
 """Model folders, checkpoints and the training loop of SFT."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,15 +11,15 @@ from stages.core.checkpoints import Checkpoint, model_state
 from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.policy import backbone, device, training
+from stages.policy.history_label import HistoryLessons, Window
 from stages.policy.rollout import sample_slates
-from stages.policy.supervised import Example, history_examples
-from tests.small_policy import ITEMS, one, settings
+from tests.small_policy import ITEMS, scratch, settings
 
 
 def test_a_policy_folder_round_trip(space, model, asked, tmp_path):
     card = backbone.Card("slate", space.fingerprint, "sft@test 0")
     backbone.save(model, card, tmp_path / "policy")
-    loaded, found = backbone.load(tmp_path / "policy", space.fingerprint)
+    loaded, found = backbone.load(tmp_path / "policy", space.fingerprint, tmp_path, settings())
     assert found == card
     assert not loaded.training
     before, after = model_state("x", model), model_state("x", loaded)
@@ -33,7 +32,7 @@ def test_a_policy_folder_round_trip(space, model, asked, tmp_path):
 def test_another_action_space_is_refused(space, model, tmp_path):
     backbone.save(model, backbone.Card("slate", "0123456789abcdef", "sft@test 0"), tmp_path / "policy")
     with pytest.raises(InputError, match=rf"0123456789abcdef, but the ids at hand are {space.fingerprint}; rerun sft"):
-        backbone.load(tmp_path / "policy", space.fingerprint)
+        backbone.load(tmp_path / "policy", space.fingerprint, tmp_path, settings())
 
 
 @pytest.mark.parametrize("file", ["policy.json", "config.json", "model.safetensors"])
@@ -54,11 +53,11 @@ def test_a_damaged_policy_folder_is_refused(space, model, tmp_path, monkeypatch,
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match="not a policy that can be loaded"):
-        backbone.load(tmp_path / "policy", space.fingerprint)
+        backbone.load(tmp_path / "policy", space.fingerprint, tmp_path, settings())
 
 
 def test_the_seed_draws_the_weights(space):
-    first, again, other = (model_state("x", backbone.create(settings(), space.vocabulary, seed)) for seed in (1, 1, 2))
+    first, again, other = (model_state("x", scratch(space.new_tokens, seed)) for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
@@ -97,7 +96,6 @@ class InterruptionError(Exception):
 
 def tiny_recipe(epochs: int = 4, patience: int = 9) -> training.Recipe:
     return training.Recipe(
-        label="history",
         epochs=epochs,
         batch_items=16,
         lr=1e-2,
@@ -109,13 +107,43 @@ def tiny_recipe(epochs: int = 4, patience: int = 9) -> training.Recipe:
     )
 
 
-def fit(space, checkpoint: Checkpoint, folder, stop_at: tuple[int, int] | None = None, epochs: int = 4, patience=9):
+class Judged:
+    """Validation by the loss of three windows."""
+
+    def __init__(self, lessons: HistoryLessons) -> None:
+        self.lessons = lessons
+
+    @torch.no_grad()
+    def loss(self, model, accelerator) -> float:
+        model.eval()
+        return float(self.lessons.loss(model, [Window(items[:5], None) for items in self.lessons.sequences[:3]])[0])
+
+
+class Given:
+    """Validation whose losses are given, and which keeps the weights that it saw."""
+
+    def __init__(self, *losses: float) -> None:
+        self.losses, self.seen = list(losses), []
+
+    def loss(self, model, accelerator) -> float:
+        self.seen.append({name: weight.detach().clone() for name, weight in model_state("x", model).items()})
+        return self.losses[len(self.seen) - 1]
+
+
+def fit(
+    space,
+    checkpoint: Checkpoint,
+    folder,
+    stop_at: tuple[int, int] | None = None,
+    epochs: int = 4,
+    patience=9,
+    validation=None,
+):
     """A tiny run with dropout, warm-up and changing examples; `stop_at` (epoch, step) raises in the middle of one."""
-    model = backbone.create(settings(dropout=0.2), space.vocabulary, 5)
+    model = scratch(space.new_tokens, 5, settings(dropout=0.2))
     sequences = [np.random.default_rng(user).permutation(ITEMS)[:8] for user in range(9)]
 
-    def examples(epoch: int) -> list[Example]:
-        return list(history_examples(sequences, None, 20, 0.0, True, np.random.default_rng(epoch)))
+    lessons = HistoryLessons(space, sequences, None, 20, 0.0, True, 7)
 
     def progress(batches, what: str):
         epoch = int(what.removeprefix("epoch ").split("/")[0])
@@ -124,11 +152,12 @@ def fit(space, checkpoint: Checkpoint, folder, stop_at: tuple[int, int] | None =
                 raise InterruptionError
             yield batch
 
-    validation = training.next_item_examples(sequences[:3], np.array([1, 2, 3]), 5, True)
     curve, recipe = Curve(folder / "curve.csv"), tiny_recipe(epochs, patience)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "progress", progress)
-        best = training.fit(model, space, examples, validation, recipe, Accelerator(cpu=True), checkpoint, curve)
+        best = training.fit(
+            model, lessons, validation or Judged(lessons), recipe, Accelerator(cpu=True), checkpoint, curve
+        )
     return model_state("x", model), best, (folder / "curve.csv").read_bytes()
 
 
@@ -144,7 +173,7 @@ def test_a_resumed_run_ends_with_the_same_weights(space, tmp_path, monkeypatch):
     again, best_again, curve_again = fit(space, broken, tmp_path / "broken")
     assert (best_again, curve_again) == (best, curve)
     assert all(again[name].detach().numpy().tobytes() == weights[name].detach().numpy().tobytes() for name in weights)
-    start = model_state("x", backbone.create(settings(), space.vocabulary, 5))
+    start = model_state("x", scratch(space.new_tokens, 5))
     assert not all(torch.equal(start[name], weights[name]) for name in weights)
 
 
@@ -152,9 +181,8 @@ def test_a_resumed_run_ends_with_the_same_weights(space, tmp_path, monkeypatch):
 def test_a_run_resumed_after_its_last_epoch_writes_its_curve_again(space, checkpoint, tmp_path, monkeypatch, patience):
     """Stopped between its last epoch and its model, with DVC having deleted the curve: nothing is trained again. Losses
     1, 2, 3, 4: with patience 1 the last epoch is the second."""
-    losses = iter([1.0, 2.0, 3.0, 4.0])
-    monkeypatch.setattr(training, "evaluate", lambda *_: next(losses))
-    weights, best, curve = fit(space, checkpoint, tmp_path, patience=patience)
+    validation = Given(1.0, 2.0, 3.0, 4.0)
+    weights, best, curve = fit(space, checkpoint, tmp_path, patience=patience, validation=validation)
     assert len(curve.splitlines()) == 1 + (4 if patience == 9 else 2)
     (tmp_path / "curve.csv").unlink()
     monkeypatch.setattr(training, "_one_epoch", lambda *_: pytest.fail("an epoch was trained again"))
@@ -181,10 +209,11 @@ def test_a_curve_goes_on_from_its_rows(tmp_path):
 
 def test_epoch_batches():
     """Lengths 9, 7, 4, 4, 3, 1 at 16 items a batch: 9 (2 x 9 > 16), then 7 and 4 (2 x 7), then 4, 3, 1 (3 x 4)."""
-    examples = [one([], list(range(length)), 1.0) for length in (4, 9, 1, 7, 3, 4)]
+    windows = [Window(np.arange(length), None) for length in (4, 9, 1, 7, 3, 4)]
+    lessons = SimpleNamespace(epoch=lambda epoch: windows, size=lambda window: len(window.items))
 
     def drawn(epoch: int) -> list[list[int]]:
-        return [[len(row.targets) for row in batch] for batch in training.epoch_batches(examples, tiny_recipe(), epoch)]
+        return [[len(row.items) for row in batch] for batch in training.epoch_batches(lessons, tiny_recipe(), epoch)]
 
     assert sorted(drawn(0)) == [[4, 3, 1], [7, 4], [9]]
     assert drawn(0) == drawn(0)
@@ -193,58 +222,41 @@ def test_epoch_batches():
 
 def test_a_batch_of_seen_items_changes_nothing_to_nan(space, checkpoint, tmp_path):
     """Every target was seen before: no weight, no gradient, and no NaN."""
-    seen = [replace(one([3], [4], 1.0), known=np.array([4]))]
-    model = backbone.create(settings(), space.vocabulary, 5)
-    validation, curve = [one([3], [5], 1.0)], Curve(tmp_path / "curve.csv")
+    lessons = HistoryLessons(space, [np.array([4])], None, 20, 0.0, True, 7)
+    windows, model, curve = (
+        [Window(np.array([4]), np.array([4]))],
+        scratch(space.new_tokens, 5),
+        Curve(tmp_path / "curve.csv"),
+    )
     recipe, machine = tiny_recipe(epochs=2), Accelerator(cpu=True)
-    training.fit(model, space, lambda epoch: seen, validation, recipe, machine, checkpoint, curve)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HistoryLessons, "epoch", lambda self, number: windows)
+        training.fit(model, lessons, Given(2.0, 1.0), recipe, machine, checkpoint, curve)
     assert all(torch.isfinite(weight).all() for weight in model.parameters())
     assert [row["train_loss"] for row in curve.rows] == [0, 0]
 
 
 def test_no_example_at_all(space, model, checkpoint, tmp_path):
+    lessons, curve = HistoryLessons(space, [], None, 20, 0.0, True, 7), Curve(tmp_path / "curve.csv")
     with pytest.raises(InputError, match=r"no training sequence.*sft\.holdback"):
-        training.fit(
-            model,
-            space,
-            lambda epoch: [],
-            [one([], [2], 1.0)],
-            tiny_recipe(),
-            Accelerator(cpu=True),
-            checkpoint,
-            Curve(tmp_path / "curve.csv"),
-        )
+        training.fit(model, lessons, Given(1.0), tiny_recipe(), Accelerator(cpu=True), checkpoint, curve)
 
 
 @pytest.mark.parametrize(("gpu", "precision", "mixed"), [(False, "fp32", "no"), (True, "bf16", "bf16")])
 def test_accelerator(monkeypatch, gpu, precision, mixed):
-    """One process, on a GPU where there is one; `accelerate launch` with two is refused."""
+    """A GPU where there is one."""
     asked = []
-
-    def started(processes: int):
-        return lambda **options: asked.append(options) or SimpleNamespace(num_processes=processes)
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(device, "Accelerator", started(1))
-    assert device.accelerator(precision).num_processes == 1
+    monkeypatch.setattr(device, "Accelerator", lambda **options: asked.append(options))
+    device.accelerator(precision)
     assert asked == [{"cpu": not gpu, "mixed_precision": mixed}]
-    monkeypatch.setattr(device, "Accelerator", started(2))
-    with pytest.raises(InputError, match="2 processes were started; training runs in one"):
-        device.accelerator(precision)
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_the_run(space, checkpoint, tmp_path, monkeypatch):
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(space, checkpoint, tmp_path):
     """Validation losses 3, 1, 2, 4 and patience 2: two epochs without gain after the second end the run, and the
     weights are the second's."""
-    losses = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
-    seen = []
-
-    def evaluate(model, *_):
-        seen.append({name: weight.detach().clone() for name, weight in model_state("x", model).items()})
-        return next(losses)
-
-    monkeypatch.setattr(training, "evaluate", evaluate)
-    weights, best, _ = fit(space, checkpoint, tmp_path, epochs=9, patience=2)
+    validation = Given(3.0, 1.0, 2.0, 4.0, 5.0, 6.0)
+    weights, best, _ = fit(space, checkpoint, tmp_path, epochs=9, patience=2, validation=validation)
     assert best == 2
-    assert len(seen) == 4
-    assert all(torch.equal(weights[name], seen[1][name]) for name in weights)
+    assert len(validation.seen) == 4
+    assert all(torch.equal(weights[name], validation.seen[1][name]) for name in weights)

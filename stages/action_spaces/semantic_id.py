@@ -1,6 +1,7 @@
 """Semantic IDs (TIGER, OneRec): an item is one code per level, and every level has its own tokens.
 
-Token ids: 0 padding, 1 start of a history, 2 request for a slate, then level 0's codes, level 1's, ...
+Tokens, behind those of the model's own tokenizer if it has one: padding, start of a history, request for a slate, then
+level 0's codes, level 1's, ...
 """
 
 import hashlib
@@ -9,9 +10,15 @@ from typing import Self
 
 import numpy as np
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.action_spaces.base import Asking, Prompts, pad
 from stages.action_spaces.trie import Trie
-from stages.corpus.histories import Ints
+from stages.core.errors import InputError
+from stages.core.sections import SemanticIdPolicy
+from stages.corpus.histories import Histories, Ints
+from stages.policy.constrained import output_logits
 from stages.semantic_ids.table import read_codes
 
 PADDING, START, SLATE, FIRST_CODE = 0, 1, 2, 3
@@ -20,16 +27,25 @@ PADDING, START, SLATE, FIRST_CODE = 0, 1, 2, 3
 class Actions:
     """The action space of `data/<dataset>/actions/semantic_id`."""
 
-    def __init__(self, folder: Path, items: int) -> None:
-        """Read the ids of a catalogue of `items`. Raises InputError where an item has none or shares its own."""
-        codes = read_codes(folder / "ids.parquet", items)
+    LABELS = ("history", "slate")
+
+    def __init__(
+        self,
+        folder: Path,
+        histories: Histories,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        policy: SemanticIdPolicy | None = None,
+    ) -> None:
+        """Read the ids of a catalogue. Raises InputError where an item has none or shares its own."""
+        self.histories, self.item_count = histories, histories.item_count
+        codes = read_codes(folder / "ids.parquet", self.item_count)
         self.trie = Trie(codes)
-        first = FIRST_CODE + self.trie.size * np.arange(codes.shape[1])  # [D] the token of code 0
+        self.first_token = 0 if tokenizer is None else len(tokenizer)
+        first = self.first_token + FIRST_CODE + self.trie.size * np.arange(codes.shape[1])  # [D] the token of code 0
         self.tokens = codes + first  # [N, D]
-        self.vocabulary = FIRST_CODE + self.trie.size * codes.shape[1]
-        self.columns = torch.from_numpy(first[:, None] + np.arange(self.trie.size))
+        self.new_tokens = FIRST_CODE + self.trie.size * codes.shape[1]
+        self.columns = torch.from_numpy(first[:, None] + np.arange(self.trie.size))  # [D, C] token of each code
         self.fingerprint = hashlib.sha256(self.tokens.tobytes()).hexdigest()[:16]
-        self.slate_token = SLATE
 
     def to(self, device: torch.device | str) -> Self:
         """Move the tensors."""
@@ -39,4 +55,95 @@ class Actions:
 
     def history(self, items: Ints) -> Ints:
         """START, then the items' codes: [1 + D * items]."""
-        return np.concatenate([[START], self.tokens[items].ravel()])
+        return np.concatenate([[self.first_token + START], self.tokens[items].ravel()])
+
+    def prompts(self, contexts: Ints, asking: Asking, wanted: Ints | None = None) -> Prompts:
+        """Prompts of contexts [B, 2]; the whole catalogue can be recommended, whatever is wanted."""
+        known = self.histories.items_before(contexts)
+        return self.prompts_of(known, asking.history_items, asking.label, asking.exclude_seen)
+
+    def prompts_of(
+        self, known: list[Ints], history_items: int, label: str, exclude_seen: bool, only: list[Ints] | None = None
+    ) -> Prompts:
+        """Prompts of known items, oldest first, cut to the last `history_items` of them.
+
+        All known items, not only those shown, are banned where the data set excludes seen items. only: for each context
+        the items that may be recommended at all, such as those of a category or new ones.
+        """
+        end = np.array([self.first_token + SLATE] if label == "slate" else [], dtype=np.int64)
+        tokens, mask = pad([np.concatenate([self.history(items[-history_items:]), end]) for items in known], 0)
+        seen = [np.unique(items) if exclude_seen else items[:0] for items in known]
+        if only is None:
+            return Prompts(tokens, mask, pad(seen, -1)[0])
+        seen = [np.intersect1d(own, listed) for own, listed in zip(seen, only, strict=True)]
+        return Prompts(tokens, mask, pad(seen, -1)[0], pad([np.unique(listed) for listed in only], -1)[0])
+
+    def offered(self, contexts: Ints) -> None:
+        """The whole catalogue."""
+
+    def walk(self, prompts: Prompts, slates: int, length: int) -> "CodeWalk":
+        """Begin slates of distinct items. Raises InputError where a user has fewer than `length` left."""
+        offered = self.item_count if prompts.only is None else (prompts.only >= 0).sum(1)
+        if int((offered - (prompts.banned >= 0).sum(1)).min()) < length:
+            raise InputError(
+                f"a user has fewer than {length} items left that may be recommended; shorten rl.slate_length"
+            )
+        return CodeWalk(self, prompts, slates, length)
+
+    def logits(self, model: PreTrainedModel, hidden: Tensor, prompts: Prompts, first: int = 0) -> Tensor:
+        """Logits [B, K, S, C] of a level's codes, level by level; S is 1 or whole items."""
+        levels = [(first + step) % self.trie.depth for step in range(min(hidden.shape[2], self.trie.depth))]
+        parts = [
+            output_logits(model, hidden[:, :, step :: self.trie.depth], self.columns[level])
+            for step, level in enumerate(levels)
+        ]
+        return torch.stack(parts, 3).flatten(2, 3)
+
+
+class CodeWalk:
+    """Slates while they are written, code by code."""
+
+    def __init__(self, space: Actions, prompts: Prompts, slates: int, length: int) -> None:
+        self.space, self.prompts, self.written = space, prompts, 0
+        self.shape = len(prompts.tokens), slates
+        self.items = torch.full((*self.shape, length), -1, device=prompts.tokens.device)
+        self._begin()
+
+    @property
+    def level(self) -> int:
+        """Whose code comes next."""
+        return self.written % self.space.trie.depth
+
+    @property
+    def place(self) -> Tensor:
+        """[B, K] the item that is being written."""
+        place = min(self.written // self.space.trie.depth, self.items.shape[2] - 1)
+        return torch.full(self.shape, place, device=self.items.device)
+
+    @property
+    def writing(self) -> Tensor:
+        """[B, K] whether there is more to write: the same for all."""
+        whole = self.written == self.items.shape[2] * self.space.trie.depth
+        return torch.full(self.shape, not whole, device=self.items.device)
+
+    def open(self) -> Tensor:
+        """[B, K, C] codes that lead to an item which may be named and is not in the slate."""
+        return self.space.trie.allowed(self.node, self.level, self.prompts.banned, self.items, self.prompts.only)
+
+    def towards(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The code [B, K] of the slates' next items at this level; there is one wherever there is an item."""
+        item = items[:, :, self.written // self.space.trie.depth]
+        return self.space.trie.codes[item, self.level].long(), item >= 0
+
+    def take(self, choice: Tensor) -> Tensor:
+        """Write a code of each slate; the tokens [B, K]."""
+        trie, level = self.space.trie, self.level
+        self.node = trie.advance(self.node, choice)
+        self.written += 1
+        if level == trie.depth - 1:
+            self.items[:, :, self.written // trie.depth - 1] = trie.item_at(self.node)
+            self._begin()
+        return self.space.columns[level, choice]
+
+    def _begin(self) -> None:
+        self.node = self.space.trie.start(*self.shape)

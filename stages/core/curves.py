@@ -6,6 +6,7 @@ Speeds and times are left out on purpose: a file with a clock in it is never the
 import csv
 from pathlib import Path
 
+from stages.core import stage
 from stages.core.files import fresh_file, rounded
 
 
@@ -27,6 +28,8 @@ class Curve:
         self._write()
 
     def _write(self) -> None:
+        if not stage.is_main_process():
+            return
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         with fresh_file(self.path) as scratch, scratch.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")

@@ -30,6 +30,7 @@ from stages.core.sections import (
     Rl,
     SemanticId,
     Sft,
+    Text,
 )
 
 STAGES = Path(__file__).parents[1]
@@ -62,6 +63,7 @@ class Params(Section):
     corpora: dict[Name, Corpus]
     encoders: dict[Name, Encoder]
     semantic_id: SemanticId
+    text: Text
     backbones: dict[Name, Backbone]
     sft: Sft
     rl: Rl
@@ -73,14 +75,23 @@ class Params(Section):
     """Sections of optimizers and baselines, by name."""
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _checked(self) -> Self:
+        self._fit_together()
+        return self
+
+    def _fit_together(self) -> None:
+        """Hold sections to each other."""
         if self.rl.minibatches > self.rl.contexts:
             raise ValueError(f"rl.minibatches {self.rl.minibatches} is more than rl.contexts {self.rl.contexts}")
+        if self.text.pool_size < self.rl.slate_length:
+            raise ValueError(
+                f"text.pool_size {self.text.pool_size} is less than rl.slate_length {self.rl.slate_length}, the items "
+                "that a slate takes out of a pool"
+            )
         if self.rl.horizon > self.sft.holdback:
             raise ValueError(
                 f"rl.horizon {self.rl.horizon} is more than sft.holdback {self.sft.holdback}, the items it needs"
             )
-        return self
 
     def corpus(self, dataset: str) -> Corpus:
         """The section of a data set. Raises InputError where there is none."""
@@ -91,12 +102,31 @@ class Params(Section):
     def backbone(self) -> Backbone:
         return self.backbones[self.axes.backbone]
 
+    policy: Any = None
+    """What an action space tells its policies, after `on`: the key `policy` of its section."""
+
+    def on(self, space: str) -> Self:
+        """The file as the backbone has it on an action space: `sft`, `rl`, `policy`. Raises InputError for a misfit."""
+        name = f"backbones.{self.axes.backbone}.spaces"
+        one_of("--space", space, list(self.backbone.spaces), f"keys of {name}")
+        tuned = self.backbone.spaces[space]
+        sft = _parse(Sft, self.sft.model_dump() | tuned.sft, f"{name}.{space}.sft")
+        rl = _parse(Rl, self.rl.model_dump() | tuned.rl, f"{name}.{space}.rl")
+        told = getattr(self, space).policy
+        policy = _parse(type(told), told.model_dump() | tuned.policy, f"{name}.{space}.policy")
+        found = self.model_copy(update={"sft": sft, "rl": rl, "policy": policy})
+        try:
+            found._fit_together()
+        except ValueError as error:
+            raise InputError(f"params.yaml: with {name}.{space}, {error}") from error
+        return found
+
 
 AXES = tuple(Axes.model_fields)
-SHARED = tuple(name for name in Params.model_fields if name not in ("axes", "own"))
+SHARED = tuple(name for name in Params.model_fields if name not in ("axes", "own", "policy"))
 
 
-OFFERS = ("class Params(", "Params = ", "class Actions:", "def read(", "def quantise(")
+OFFERS = ("class Params(", "Params = ", "class Actions:", "def read(", "def quantise(", "def candidates(")
 
 
 def modules(folder: str) -> list[str]:
@@ -141,6 +171,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
         "",
     )
     _check_axes(params.axes, values)
+    for space in params.backbone.spaces:
+        params.on(space)
     return params.model_copy(update={"own": own})
 
 
@@ -158,6 +190,8 @@ def _check_axes(axes: Axes, values: dict[str, Any]) -> None:
         one_of(f"corpora.{name}.source", corpus["source"], modules("corpus"), "modules of stages/corpus")
     tokenizer = values["semantic_id"]["tokenizer"]
     one_of("semantic_id.tokenizer", tokenizer, modules("semantic_ids"), "modules of stages/semantic_ids")
+    for retriever in values["text"]["retrievers"]:
+        one_of("text.retrievers", retriever, modules("retrievers"), "modules of stages/retrievers")
     one_of("backbone", axes.backbone, list(values["backbones"]), "keys of backbones")
     one_of("encoder", axes.encoder, list(values["encoders"]), "keys of encoders")
     for space in axes.action_spaces:

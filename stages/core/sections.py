@@ -5,7 +5,7 @@ only keys that may be absent are those that some feedback rules do not have.
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -66,6 +66,14 @@ class Corpus(Section):
         return objectives
 
 
+def pinned(source: str, revision: str | None) -> None:
+    """Hold a model's revision to its source. Raises ValueError for one that is missing, idle, or no commit."""
+    if (source == "hub") != (revision is not None):
+        raise ValueError("revision: source hub needs the commit of the model, the others have none (null)")
+    if revision is not None and not re.fullmatch("[0-9a-f]{40}", revision):
+        raise ValueError(f"revision: '{revision}' is no commit of 40 hexadecimal digits; a branch would move")
+
+
 class Encoder(Section):
     """A sentence encoder: any model that transformers' AutoModel loads, its token states averaged."""
 
@@ -77,10 +85,7 @@ class Encoder(Section):
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
-        if (self.source == "hub") != (self.revision is not None):
-            raise ValueError("revision: source hub needs the commit of the model, the others have none (null)")
-        if self.revision is not None and not re.fullmatch("[0-9a-f]{40}", self.revision):
-            raise ValueError(f"revision: '{self.revision}' is no commit of 40 hexadecimal digits; a branch would move")
+        pinned(self.source, self.revision)
         return self
 
 
@@ -98,6 +103,13 @@ class RqVae(Section):
     weight_decay: NotNegative
 
 
+class SemanticIdPolicy(Section):
+    """What SFT, RL and decoding read of it."""
+
+    align_epochs: Annotated[int, Field(ge=0)]
+    """Of SFT's first epochs, in which a pretrained model learns the new tokens alone."""
+
+
 class SemanticId(Section):
     """Item text to ids."""
 
@@ -110,10 +122,58 @@ class SemanticId(Section):
     codebook_size: Annotated[int, Field(ge=2)]
     seed: int
     rqvae: RqVae
+    policy: SemanticIdPolicy
 
 
-class Backbone(Section):
-    """A language model and the learning rates that suit it."""
+class Fill(Section):
+    """Transition counts that fill up slate labels and candidate pools; see stages/baselines/transitions.py."""
+
+    window: Count
+    last_items: Count
+    decay: Rate
+
+
+class TextPolicy(Section):
+    """What SFT, RL and decoding read of it."""
+
+    window_days: Count
+    """Days before a context's last interaction whose behaviour is told apart from what was before."""
+    max_tokens: Annotated[int, Field(ge=32)]
+    """Of a prompt; the history's oldest items are left out to keep to it."""
+    candidates: Literal["lines", "names"]
+    """How a prompt shows its pool: with what text.tags and text.statistics tell of items, or by name alone."""
+    put_target: bool
+    """Whether SFT puts logged items that the retrievers missed into the pool, in the place of its last others."""
+    loss: Literal["full", "constrained"]
+    """SFT's softmax: over the whole vocabulary, which teaches to write names unaided, or over the pool's."""
+
+
+class Text(Section):
+    """Native text: candidate pools, and what a prompt tells (Sec. 3.2)."""
+
+    pool_size: Annotated[int, Field(ge=2)]
+    """N, candidates per context."""
+    retrievers: dict[Name, Share] = Field(min_length=1)
+    """Modules of stages/retrievers and their share of the pool, in the order in which they choose; 1 in all."""
+    transitions: Fill
+    """Of the retriever of that name."""
+    tags: bool
+    """Whether candidates are shown with their categories."""
+    statistics: bool
+    """Whether candidates are shown with how popular they are in training."""
+    vocabulary: Annotated[int, Field(ge=300)]
+    """Tokens of the tokenizer that is trained on the corpus, for backbones from scratch."""
+    policy: TextPolicy
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(sum(self.retrievers.values()) - 1) > 1e-6:
+            raise ValueError(f"retrievers: the shares have to be 1 in all, they are {sum(self.retrievers.values()):g}")
+        return self
+
+
+class Architecture(Section):
+    """A decoder of Qwen3's architecture, trained from scratch."""
 
     hidden_size: Count
     layers: Count
@@ -121,10 +181,6 @@ class Backbone(Section):
     feed_forward: Count
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Of attention weights, in SFT only: RL scores slates without it, so that r = 1 at the first update."""
-    precision: Literal["fp32", "bf16"]
-    """bf16: autocast in training; sampling and decoding stay in fp32."""
-    sft_lr: Rate
-    rl_lr: Rate
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -133,18 +189,77 @@ class Backbone(Section):
         return self
 
 
-class Fill(Section):
-    """Transition counts that fill up slate labels; see stages/baselines/transitions.py."""
+class Lora(Section):
+    """Low-rank adapters (arXiv 2106.09685), the only weights that are trained."""
 
-    window: Count
-    last_items: Count
-    decay: Rate
+    r: Count
+    alpha: Annotated[float, Field(gt=0)]
+    targets: list[str] = Field(min_length=1)
+    """Names of the linear layers that get one."""
+
+
+FIXED = {"sft": ("holdback", "reserve", "min_items"), "rl": ("slate_length",)}
+"""Keys that are the same for all backbones and action spaces: data sets are divided by them."""
+
+
+class Tuned(Section):
+    """What `sft`, `rl` and the action space's `policy` are for one backbone, where it differs: keys of these."""
+
+    sft: dict[Name, Any]
+    rl: dict[Name, Any]
+    policy: dict[Name, Any]
+
+    @field_validator("sft", "rl")
+    @classmethod
+    def _not_fixed(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        section = str(info.field_name)
+        if fixed := [key for key in values if key in FIXED[section]]:
+            raise ValueError(f"{fixed[0]} is the same for all backbones and action spaces: set {section}.{fixed[0]}")
+        return values
+
+
+class Backbone(Section):
+    """A language model and what suits it."""
+
+    source: Literal["scratch", "wheel", "folder", "hub"]
+    name: str | None
+    """scratch: null | wheel: a package in stages/policy/pretrained.py | folder: its path | hub: owner/model."""
+    revision: str | None
+    """hub: the commit, so that the same name is the same model."""
+    architecture: Architecture | None
+    """scratch: the model; null for the others, which bring their own."""
+    lora: Lora | None
+    """null: every weight is trained."""
+    weights: Literal["fp32", "bf16"]
+    """What frozen weights are kept in; those that are trained are fp32."""
+    precision: Literal["fp32", "bf16"]
+    """bf16: autocast in training; sampling and decoding stay in the precision of the weights."""
+    gradient_checkpointing: bool
+    """Hidden states are computed again on the way back, for memory."""
+    sft_lr: Rate
+    rl_lr: Rate
+    spaces: dict[Name, Tuned]
+    """By action space."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.source == "scratch") != (self.architecture is not None):
+            raise ValueError("architecture: source scratch needs one, the others bring their own (null)")
+        if (self.source == "scratch") != (self.name is None):
+            raise ValueError("name: source scratch has none (null), the others need one")
+        if self.source == "scratch" and self.lora is not None:
+            raise ValueError("lora: adapters to weights drawn at random teach nothing; null for source scratch")
+        if self.weights == "bf16" and self.lora is None:
+            raise ValueError("weights: bf16 is for frozen weights, and without lora none is; fp32")
+        pinned(self.source, self.revision)
+        return self
 
 
 class Sft(Section):
     """Supervised fine-tuning, and what it leaves to RL."""
 
-    label: Literal["history", "slate"]
+    label: Literal["history", "slate"] | None
+    """null: what suits the action space: `history` for Semantic IDs, `slate` for text, which has no other."""
     epochs: Count
     batch_items: Count
     item_dropout: Annotated[float, Field(ge=0, lt=1)]
@@ -234,8 +349,10 @@ class Recommend(Section):
 
 
 class Evaluate(Section):
-    """Bootstrap over users."""
+    """Which users, and the bootstrap over them."""
 
+    max_users: Count | None
+    """Users of each split that are recommended to and measured, drawn by `seed`; null: all."""
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     seed: int

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -17,6 +18,8 @@ Item = TypeVar("Item")
 log = logging.getLogger("stages")
 
 LOG_EVERY = 15.0  # seconds
+PROCESSES = "SAGE_PROCESSES"
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone")  # accelerate's launcher starts one process on a CPU
 
 COORDINATES = {
     "dataset": "name of a data set: a key of corpora in params.yaml",
@@ -25,12 +28,16 @@ COORDINATES = {
     "baseline": "a module of stages/baselines",
     "row": "row of the tables: <space>-<optimizer>, or a baseline's name",
     "encoder": "name of a sentence encoder",
+    "backbone": "name of a language model: a key of backbones in params.yaml",
     "seed": "seed of everything random in this cell",
 }
 
 
-def run(stage: Callable[..., None], doc: str | None, *coordinates: str) -> None:
-    """Parse the cell's coordinates, call the stage with them, and turn an InputError into one line and exit code 1."""
+def run(stage: Callable[..., None], doc: str | None, *coordinates: str, shared_out: bool = False) -> None:
+    """Parse the cell's coordinates, call the stage with them, and turn an InputError into one line and exit code 1.
+
+    shared_out: whether the stage can run as several processes, SAGE_PROCESSES of them.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m {stage.__module__ if stage.__module__ != '__main__' else _module_name()}",
         description=doc,
@@ -40,7 +47,12 @@ def run(stage: Callable[..., None], doc: str | None, *coordinates: str) -> None:
         parser.add_argument(f"--{name}", required=True, type=int if name == "seed" else str, help=COORDINATES[name])
     arguments = vars(parser.parse_args())
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, level=logging.WARNING)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if is_main_process() else logging.ERROR)
+    if shared_out and (processes := _processes()) > 1 and "RANK" not in os.environ:
+        os.execv(
+            sys.executable,
+            [sys.executable, *TORCHRUN, f"--nproc-per-node={processes}", "-m", parser.prog.split()[-1], *sys.argv[1:]],
+        )
     try:
         if "dataset" in arguments:
             params.load().corpus(arguments["dataset"])  # a misspelt name is named before anything is looked for
@@ -53,6 +65,20 @@ def run(stage: Callable[..., None], doc: str | None, *coordinates: str) -> None:
         sys.exit(130)
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _processes() -> int:
+    """How many processes the environment asks for. The number stands in no command: it would be part of DVC's keys."""
+    value = os.environ.get(PROCESSES, "1")
+    if not value.isdecimal() or int(value) < 1:
+        log.error("error: %s=%s is no number of processes", PROCESSES, value)
+        sys.exit(1)
+    return int(value)
+
+
 def _module_name() -> str:
     spec = sys.modules["__main__"].__spec__
     return spec.name if spec else sys.argv[0]
@@ -60,6 +86,9 @@ def _module_name() -> str:
 
 def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
     """Iterate with a progress bar on a terminal, or with a line of log every LOG_EVERY seconds elsewhere."""
+    if not is_main_process():
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True)
         return

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from stages.core.errors import InputError
 from stages.core.schema import INTERACTIONS, ITEMS, USERS, read
+from stages.core.seeding import numpy_generator
 
 Ints = npt.NDArray[np.int64]
 
@@ -62,9 +63,21 @@ class Histories:
         start = self.offsets[user]
         return self.item[start : start + self.train_length[user] + (split == "test")]
 
+    def items_before(self, contexts: Ints) -> list[Ints]:
+        """The items of the user before each context [C, 2] of (user, position), oldest first."""
+        start = self.offsets[contexts[:, 0]]
+        return [self.item[first : first + position] for first, position in zip(start, contexts[:, 1], strict=True)]
+
     def target(self, split: str) -> Ints:
         """[U] the one held-out item of a split, `valid` or `test`; -1 for users with none."""
         return {"valid": self.valid, "test": self.test}[split]
+
+    def judged(self, split: str, most: int | None, seed: int) -> Ints:
+        """Users with a target in the split, ascending; of more than `most` so many, drawn by seed."""
+        users = np.flatnonzero(self.target(split) >= 0)
+        if most is None or len(users) <= most:
+            return users
+        return np.sort(numpy_generator(seed, "users", split).choice(users, most, replace=False))
 
     def category_shares(self) -> npt.NDArray[np.float64]:
         """[N, C] each item's share in each category: one over its number of categories; zeros where it has none."""

@@ -3,6 +3,8 @@
 Every optimizer runs through here; what differs is its module's `advantages` and `loss`.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -11,7 +13,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from stages.corpus.histories import Ints
 from stages.objectives.terms import (
@@ -26,7 +27,9 @@ from stages.objectives.terms import (
     token_mean,
 )
 from stages.policy import diagnostics
+from stages.policy.backbone import Model
 from stages.policy.logprobs import slate_log_probs
+from stages.policy.processes import gather, own_share, sum_gradients
 from stages.policy.task import Experience, Task
 from stages.rewards.running_mean import RunningMean
 
@@ -56,10 +59,11 @@ class Batch:
 
 @dataclass
 class Learner:
-    """A policy in training, the policy that it started from, and its optimizer."""
+    """A policy in training and its optimizer."""
 
-    model: PreTrainedModel
-    reference: PreTrainedModel
+    model: Model
+    reference: Callable[[], AbstractContextManager[Model]]
+    """Gives the policy that it started from, frozen; while it is entered the model is not to be used."""
     optimizer: torch.optim.Optimizer
     objective: ModuleType
     objective_params: Any
@@ -68,19 +72,25 @@ class Learner:
     entropy_mean: RunningMean
     accelerator: Accelerator
 
-    def step(self, contexts: Ints, spare: Ints, generator: torch.Generator, compare: bool) -> dict[str, float]:
+    def step(self, contexts: Ints, spare: Ints, compare: bool, *purpose: int | str) -> dict[str, float]:
         """One rollout and its updates on contexts [B, 2]; returns their diagnostics (`diagnostics.of_rollout`).
 
         spare [.., 2]: further contexts, for an optimizer that replaces groups without signal. compare: also say how the
         loss's gradient lies to GBPO's, and the divergence from the SFT policy where it has no weight; both cost time.
+        purpose: what the draws are for, such as (seed, "slates", step).
         """
         refills = getattr(self.objective_params, "refills", 0)
-        found = self.task.rollout(self.model, contexts, spare, refills, generator)
+        found = self.task.rollout(self.model, contexts, spare, refills, *purpose)
         entropy = float(found.entropy.mean())
         entropy_mean = self.entropy_mean.start(entropy)
         updates = self._updates(found, entropy_mean, compare)
         self.entropy_mean.update(entropy)
         return {**self.task.described(found), "entropy_mean": entropy_mean, **updates}
+
+    @property
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The weights that learn."""
+        return [weight for weight in self.model.parameters() if weight.requires_grad]
 
     def set_rate(self, share: float) -> None:
         """Set the learning rate to a share of the optimizer's own."""
@@ -96,7 +106,10 @@ class Learner:
         recipe, everyone = self.recipe, np.arange(len(found.contexts))
         minibatches = np.array_split(everyone, min(recipe.minibatches, len(everyone)))
         old = self._scores(self.model, found, minibatches) if len(minibatches) > 1 else None
-        reference = self._scores(self.reference, found, minibatches) if recipe.kl or compare else None
+        reference = None
+        if recipe.kl or compare:
+            with self.reference() as frozen:
+                reference = self._scores(frozen, found, minibatches)
         advantage = self.objective.advantages(
             self._tensor(found.rewards), self._weights(), self.objective_params, recipe.divide_by_std
         )
@@ -112,7 +125,7 @@ class Learner:
         described = diagnostics.of_rollout(steps, len(minibatches))
         described["no_signal_share"] = 1 - (rewarded(advantage) | rejected(advantage)).any(1).float().mean()
         described["advantage_std"] = advantage.std()
-        described["sampler_mismatch"] = (found.slates.log_probs.flatten(2) - batch.old).abs().max()
+        described["sampler_mismatch"] = (found.slates.log_probs - batch.old).abs().max()
         return dict(zip(described, torch.stack(list(described.values())).tolist(), strict=True))
 
     def _descend(self, batch: Batch, part: Ints, compare: bool) -> tuple[dict[str, Tensor], Tensor]:
@@ -124,56 +137,58 @@ class Learner:
         passes = self._passes(part)
         separable = len(passes) == 1 or getattr(self.objective, "SEPARABLE", True)
         whole = None if separable else self._gradient(batch, part, self._scores(self.model, batch.found, [part]))
-        scored, uncertainty = [], []
-        for users in passes:
+        scored = []
+        for number, users in own_share(passes, self.accelerator):
             log_probs, entropy = self._log_probs(self.model, batch.found, users)
-            scored.append(log_probs.detach())
-            uncertainty.append(entropy)
+            scored.append((number, (log_probs.detach(), entropy)))
             if whole is None:
-                gradient = self._gradient(batch, users, scored[-1]) * (len(users) / len(part))
+                gradient = self._gradient(batch, users, log_probs.detach()) * (len(users) / len(part))
             else:
                 gradient = whole[users - part[0]]
             self.accelerator.backward((log_probs * gradient).sum())
+        sum_gradients(self.model.parameters(), self.accelerator)
+        before, uncertainty = map(torch.cat, zip(*gather(scored, self.accelerator), strict=True))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm)
-        before = torch.cat(scored)
         found = dict(self._loss(batch, part, before).diagnostics)
         if batch.reference is not None:
             found["kl"] = self._divergence(batch, part, before)
         if compare:
-            held = [weight.grad for weight in self.model.parameters()]
+            held = [weight.grad for weight in self.trained]
             found["gbpo_cosine"] = self._cosine_to_gbpo(batch, part, before)
-            for weight, gradient in zip(self.model.parameters(), held, strict=True):
+            for weight, gradient in zip(self.trained, held, strict=True):
                 weight.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {**found, "gradient_norm": norm, "token_entropy": torch.cat(uncertainty).mean()}, before
+        tokens = batch.found.slates.real[part].sum()
+        return {**found, "gradient_norm": norm, "token_entropy": uncertainty.sum() / tokens}, before
 
     def _passes(self, part: Ints) -> list[Ints]:
-        return np.array_split(part, -(-len(part) // (self.recipe.users_per_pass or len(part))))
+        """The users of a minibatch that are in memory at once: at most `users_per_pass`, and a part per process."""
+        passes = -(-len(part) // (self.recipe.users_per_pass or len(part)))
+        return np.array_split(part, min(len(part), max(passes, self.accelerator.num_processes)))
 
-    def _log_probs(self, model: PreTrainedModel, found: Experience, users: Ints) -> tuple[Tensor, Tensor]:
+    def _log_probs(self, model: Model, found: Experience, users: Ints) -> tuple[Tensor, Tensor]:
         """Log-probability of each token [users, K, T] under a policy, and the entropy of its choice."""
-        asked, slates, task = found.prompts.of(users), found.slates, self.task
+        asked, slates, task = found.prompts.of(users), found.slates.of(users), self.task
         with self.accelerator.autocast():
-            scores = slate_log_probs(
-                model, asked, task.space.columns, slates.codes[users], slates.allowed[users], task.temperature
-            )
-        return scores[0].flatten(2), scores[1].flatten(2)
+            return slate_log_probs(model, asked, task.space, slates, task.temperature)
 
     @torch.no_grad()
-    def _scores(self, model: PreTrainedModel, found: Experience, parts: list[Ints]) -> Tensor:
+    def _scores(self, model: Model, found: Experience, parts: list[Ints]) -> Tensor:
         """Log-probabilities without gradient, in the passes of the updates: the same kernels give the same bits."""
         passes = [users for part in parts for users in self._passes(part)]
-        return torch.cat([self._log_probs(model, found, users)[0] for users in passes])
+        own = own_share(passes, self.accelerator)
+        done = [(number, self._log_probs(model, found, users)[0]) for number, users in own]
+        return torch.cat(gather(done, self.accelerator))
 
     def _scored(self, batch: Batch, users: Ints, log_probs: Tensor) -> ScoredSlates:
-        item = torch.arange(self.task.slate_length, device=log_probs.device)
+        slates = batch.found.slates.of(users)
         return ScoredSlates(
             log_probs=log_probs,
             old_log_probs=log_probs.detach() if batch.old is None else batch.old[users],
-            mask=torch.ones_like(log_probs, dtype=torch.bool),
-            item=item.repeat_interleave(self.task.space.trie.depth).expand_as(log_probs),
-            length=self.task.slate_length,
+            mask=slates.real,
+            item=slates.place,
+            length=self.task.asking.slate_length,
             entropy=self._tensor(batch.found.entropy[users]),
             entropy_mean=batch.entropy_mean,
         )
@@ -187,7 +202,7 @@ class Learner:
         """Mean over slates of the mean over tokens of k3(pi || SFT policy)."""
         assert batch.reference is not None
         k3 = k3_divergence(log_probs, batch.reference[users])
-        return token_mean(k3, torch.ones_like(k3, dtype=torch.bool)).mean()
+        return token_mean(k3, batch.found.slates.real[users]).mean()
 
     def _gradient(self, batch: Batch, users: Ints, log_probs: Tensor) -> Tensor:
         """Gradient of the loss, the divergence included, at given log-probabilities [users, K, T]."""
@@ -208,10 +223,11 @@ class Learner:
         for value in (self._loss(batch, part, leaf).value, gbpo):
             (gradient,) = torch.autograd.grad(value, leaf)
             self.optimizer.zero_grad()
-            for users in self._passes(part):
+            for _, users in own_share(self._passes(part), self.accelerator):
                 own, _ = self._log_probs(self.model, batch.found, users)
                 self.accelerator.backward((own * gradient[users - part[0]]).sum())
-            found.append(torch.cat([weight.grad.flatten().double() for weight in self.model.parameters()]))
+            sum_gradients(self.trained, self.accelerator)
+            found.append(torch.cat([weight.grad.flatten().double() for weight in self.trained]))
         cosine = torch.nn.functional.cosine_similarity(*found, dim=0)
         return cosine.where(found[0].any() & found[1].any(), torch.nan)  # without a gradient there is no angle
 

@@ -1,32 +1,45 @@
-"""Beam search for the next item: the most likely items of the catalogue, given the context."""
+"""The most likely next items: by beam search over the catalogue, or out of a pool, all of whose items are scored.
+
+Probabilities are at temperature 1, log-probabilities in nats.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import ActionSpace, Prompts
+from stages.action_spaces.base import ActionSpace, Catalogue, Prompts
 from stages.action_spaces.trie import ROOT
-from stages.policy.constrained import code_logits, log_softmax
+from stages.policy.constrained import log_softmax, output_logits
+from stages.policy.logprobs import slate_log_probs, spell
 from stages.policy.sharing import Reading
+
+
+def next_items(
+    model: PreTrainedModel, prompts: Prompts, space: ActionSpace, width: int, count: int
+) -> tuple[Tensor, Tensor]:
+    """The `count` likeliest next items per user [B, count], best first, and their log-probabilities [B, count]."""
+    if prompts.pool is not None:
+        return rank_pool(model, prompts, space, count)
+    return beam_items(model, prompts, space, width, count)
 
 
 @torch.no_grad()
 def beam_items(
-    model: PreTrainedModel, prompts: Prompts, space: ActionSpace, width: int, count: int
+    model: PreTrainedModel, prompts: Prompts, space: Catalogue, width: int, count: int
 ) -> tuple[Tensor, Tensor]:
     """The `count` best items per user [B, count], best first, and their log-probabilities [B, count].
 
     `width` prefixes are kept per level. Where fewer items are found than asked for, the rest is -1 with -inf.
     """
     trie, users = space.trie, len(prompts.tokens)
-    reading = Reading(model, prompts, trie.depth)
+    reading = Reading(model, prompts)
     hidden = reading.start()[:, None]  # [B, beams, h]
     node = trie.start(users, 1)
     score = hidden.new_zeros(users, 1, dtype=torch.float32)  # [B, beams]
     for level, columns in enumerate(space.columns):
         choices = trie.choices(node, level, prompts.banned, only=prompts.only)
-        logits = trie.pick(code_logits(model, hidden, columns), choices, level)
+        logits = trie.pick(output_logits(model, hidden, columns), choices, level)
         log_probs = log_softmax(logits, choices.open)  # [B, beams, W]
         total = score[..., None] + log_probs.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         last = level == trie.depth - 1
@@ -38,5 +51,20 @@ def beam_items(
             reading.select(beam)
             hidden = reading.read(columns[trie.code[node].long()])
     items = torch.where(alive, trie.item_at(node), -1)
+    missing = count - items.shape[1]
+    return pad(items, (0, missing), value=-1), pad(score, (0, missing), value=-torch.inf)
+
+
+@torch.no_grad()
+def rank_pool(model: PreTrainedModel, prompts: Prompts, space: ActionSpace, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` likeliest items of each user's pool [B, count] as the first of a slate, and their log-probabilities.
+
+    Where a pool holds fewer items, the rest is -1 with -inf.
+    """
+    assert prompts.pool is not None
+    slates, possible = spell(prompts, space, prompts.pool.items[..., None])  # slates of one item
+    log_probs, _ = slate_log_probs(model, prompts, space, slates, 1.0)
+    score, best = log_probs.sum(2).masked_fill(~possible, -torch.inf).topk(min(count, possible.shape[1]))
+    items = prompts.pool.items.gather(1, best).masked_fill(score == -torch.inf, -1)
     missing = count - items.shape[1]
     return pad(items, (0, missing), value=-1), pad(score, (0, missing), value=-torch.inf)

@@ -1,6 +1,6 @@
-"""The constrained policy: softmax over the codes that the trie allows, in sampling and in every loss alike.
+"""The constrained policy: softmax over the choices that there are, in sampling and in every loss alike.
 
-Only the columns of the output layer that spell a level's codes are computed, never the whole vocabulary.
+Only those rows of the output layer are computed that spell a choice, never the whole vocabulary.
 """
 
 import torch
@@ -8,14 +8,16 @@ from torch import Tensor
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
+from stages.policy.backbone import output_rows
 
-def code_logits(model: PreTrainedModel, hidden: Tensor, columns: Tensor) -> Tensor:
+
+def output_logits(model: PreTrainedModel, hidden: Tensor, columns: Tensor) -> Tensor:
     """Logits [.., C] of the tokens `columns` [C] from hidden states [.., h]."""
-    return linear(hidden, model.get_output_embeddings().weight[columns]).float()
+    return linear(hidden, output_rows(model, columns)).float()
 
 
 def log_softmax(logits: Tensor, allowed: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """Log-probabilities [.., C] of logits [.., C] over the codes of the mask [.., C]; -inf outside it."""
+    """Log-probabilities [.., C] of logits [.., C] over the choices of the mask [.., C]; -inf outside it."""
     return torch.log_softmax((logits / temperature).masked_fill(~allowed, -torch.inf), -1)
 
 

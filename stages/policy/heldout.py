@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stages.action_spaces.base import ActionSpace, Prompts
-from stages.core.seeding import derived_seed, numpy_generator
+from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Ints
 from stages.corpus.reserve import Reserve, held_back_contexts, logged_after
 from stages.policy.algorithm import Learner
-from stages.policy.logprobs import slate_log_probs
+from stages.policy.logprobs import slate_log_probs, spell
 from stages.policy.task import Task
 from stages.rewards.feedback import logged_rewards
 
@@ -60,11 +60,8 @@ class Watch:
 
     def look(self, learner: Learner, step: int) -> dict[str, float]:
         """Rewards on both halves, and what the greedy slates of both show."""
-        device = learner.accelerator.device
-        # the same noise at every look, so that two looks differ by their policies alone
-        generator = torch.Generator(device).manual_seed(derived_seed(self.seed, "reserve"))
         selection, report = (
-            held_out_reward(learner.model, self.task, part, generator) for part in (self.selection, self.report)
+            held_out_reward(learner.model, self.task, part, self.seed) for part in (self.selection, self.report)
         )
         items = np.concatenate([selection.items, report.items])
         return {
@@ -73,7 +70,7 @@ class Watch:
             "heldout_greedy_reward": float(report.greedy.mean()),
             "heldout_greedy_ndcg": float(report.ndcg.mean()),
             "greedy_entropy": float(self.task.environment.entropy(items).mean()),
-            "greedy_coverage": len(np.unique(items)) / len(self.task.space.trie.codes),
+            "greedy_coverage": len(np.unique(items)) / self.task.space.item_count,
         }
 
     def cold_mass(self, learner: Learner) -> float:
@@ -90,11 +87,14 @@ class HeldOut(NamedTuple):
     ndcg: np.ndarray  # [C] the next item is the one target
 
 
-def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, generator: torch.Generator) -> HeldOut:
-    """Weighted reward of a sampled slate, at the training temperature, and of the greedy slate, on contexts [C, 2]."""
+def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, seed: int) -> HeldOut:
+    """Weighted reward of a sampled slate, at the training temperature, and of the greedy slate, on contexts [C, 2].
+
+    A seed means the same noise at every look, so that two looks differ by their policies alone.
+    """
     rewards, items = [], []
     for start in range(0, len(contexts), CONTEXTS):
-        found = task.sample(model, contexts[start : start + CONTEXTS], [task.temperature, 0.0], generator)
+        found = task.sample(model, contexts[start : start + CONTEXTS], [task.temperature, 0.0], seed, "reserve")
         rewards.append(found.total)
         items.append(found.slates.items[:, 1].cpu().numpy())
     sampled, greedy = np.concatenate(rewards).T
@@ -113,19 +113,10 @@ def cold_mass(model: PreTrainedModel, asked: Prompts, space: ActionSpace, cold: 
 
 def _item_mass(model: PreTrainedModel, asked: Prompts, space: ActionSpace, items: Ints, temperature: float) -> Tensor:
     """Sum over contexts and items of the probability of each item as the first: []."""
-    trie = space.trie
-    chosen = torch.as_tensor(items, device=asked.tokens.device)
-    users = len(asked.tokens)
-    paths, codes = (table[chosen].long().expand(users, -1, -1) for table in (trie.node, trie.codes))  # [B, items, ..]
-    allowed = torch.stack(
-        [trie.allowed(paths[..., level], level, asked.banned, only=asked.only) for level in range(trie.depth)], 2
-    )
-    open_ = allowed.gather(3, codes[..., None]).all(2)[..., 0]  # [B, items] not banned
-    # a banned item's own codes may be masked and its whole row too: any mask will do, it is left out of the sum
-    allowed = allowed | ~open_[..., None, None]
-    items_as_slates = codes[:, :, None], allowed[:, :, None]
-    log_probs, _ = slate_log_probs(model, asked, space.columns, *items_as_slates, temperature)
-    return (log_probs.sum((2, 3)).exp() * open_).sum()
+    chosen = torch.as_tensor(items, device=asked.tokens.device).expand(len(asked.tokens), -1)
+    slates, possible = spell(asked, space, chosen[..., None])  # slates of one item
+    log_probs, _ = slate_log_probs(model, asked, space, slates, temperature)
+    return (log_probs.sum(2).exp() * possible).sum()
 
 
 def _chunks(items: Ints) -> Iterator[Ints]:

@@ -4,25 +4,41 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import Prompts
-from stages.policy.constrained import code_logits, entropy, log_softmax
+from stages.action_spaces.base import ActionSpace, Prompts, Slates
+from stages.policy.constrained import entropy, log_softmax
 from stages.policy.sharing import read_at_once
 
 
 def slate_log_probs(
-    model: PreTrainedModel, prompts: Prompts, columns: Tensor, codes: Tensor, allowed: Tensor, temperature: float
+    model: PreTrainedModel, prompts: Prompts, space: ActionSpace, slates: Slates, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each code [B, K, L, D] and entropy (nats) of the choice it was taken from, the same shape.
+    """Log-probability of each token [B, K, T] and entropy (nats) of the choice it was taken from, the same shape.
 
-    codes [B, K, L, D] and allowed [B, K, L, D, C], the mask of each choice; columns [D, C], the token of each code. The
-    softmax runs over the mask, at `temperature`, just as in sampling.
+    The softmax runs over the choices that there were, at `temperature`, just as in sampling. 0 at padding.
     """
-    level = torch.arange(codes.shape[-1], device=codes.device)
-    hidden = read_at_once(model, prompts, columns[level, codes].flatten(2)).unflatten(2, codes.shape[2:])
-    chosen, uncertainty = [], []
-    for depth, own in enumerate(columns):
-        logits = code_logits(model, hidden[..., depth, :], own)  # [B, K, L, C]
-        log_probs = log_softmax(logits, allowed[..., depth, :], temperature)
-        chosen.append(log_probs.gather(-1, codes[..., depth, None])[..., 0])
-        uncertainty.append(entropy(log_probs.detach()))
-    return torch.stack(chosen, -1), torch.stack(uncertainty, -1)
+    hidden = read_at_once(model, prompts, slates.tokens)
+    log_probs = log_softmax(space.logits(model, hidden, prompts), slates.open, temperature)  # [B, K, T, C]
+    return log_probs.gather(-1, slates.choice[..., None])[..., 0], entropy(log_probs.detach())
+
+
+def spell(prompts: Prompts, space: ActionSpace, items: Tensor) -> tuple[Slates, Tensor]:
+    """Given slates `items` [B, K, L], -1 behind the last, token by token; and which of them can be written: [B, K].
+
+    A slate that cannot, for an item that is banned or in no pool, breaks off there.
+    """
+    walk, steps = space.walk(prompts, *items.shape[1:]), []
+    possible = torch.ones(items.shape[:2], dtype=torch.bool, device=items.device)
+    while True:
+        real = possible & walk.writing & (items.gather(2, walk.place[..., None]) >= 0)[..., 0]
+        if steps and not real.any():
+            break
+        open_, place = walk.open(), walk.place
+        choice, there = walk.towards(items)
+        there &= open_.gather(2, choice[..., None])[..., 0]
+        possible &= there | ~real
+        real &= there
+        one = torch.arange(open_.shape[2], device=items.device) == 0  # padding has one choice
+        token = walk.take(choice)
+        steps.append((token, choice.where(real, 0), open_.where(real[..., None], one), place, real))
+    parts = [torch.stack(part, 2) for part in zip(*steps, strict=True)]
+    return Slates(items, *parts, torch.zeros_like(parts[0], dtype=torch.float32)), possible

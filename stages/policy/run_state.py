@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from stages.core import stage
 from stages.core.checkpoints import (
     Checkpoint,
     load_model_state,
@@ -40,6 +41,8 @@ class RunState:
             self.best = snapshot("best", self.learner.model)
         self.heldout.add(step=step, **found)
         self.step = step
+        if not stage.is_main_process():
+            return
         self.checkpoint.save(
             {
                 **model_state("model", self.learner.model),

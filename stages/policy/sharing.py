@@ -22,6 +22,7 @@ from stages.action_spaces.base import Prompts
 from stages.core.errors import InputError
 
 ATTENTION = "shared_prompt"  # the name under which models look `attend` up
+ROOM = 32  # tokens that there is room for behind a prompt at first
 
 
 class Layout(Protocol):
@@ -141,13 +142,11 @@ def _last(hidden: Tensor, length: Tensor) -> Tensor:
 class Reading:
     """Prompts that have been read, and slates that grow behind them token by token; without gradients.
 
-    The slates' keys and values are written into buffers [B, G, K, room, d] per layer.
+    The slates' keys and values are written into buffers [B, G, K, room, d] per layer, which grow where they are full.
     """
 
     model: PreTrainedModel
     prompts: Prompts
-    room: int
-    """Tokens that a slate may grow to."""
     written: int = 0
     prompt: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     own: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -180,8 +179,10 @@ class Reading:
             return _causal(query, key, value, scaling)
         if layer == len(self.own):
             users, groups, slates, width = key.shape
-            self.own.append(tuple(key.new_empty(users, groups, slates, self.room, width) for _ in range(2)))
+            self.own.append(tuple(key.new_empty(users, groups, slates, ROOM, width) for _ in range(2)))
         end = self.written + 1
+        if end > self.own[layer][0].shape[3]:
+            self.own[layer] = tuple(torch.cat([buffer, torch.empty_like(buffer)], 3) for buffer in self.own[layer])
         for buffer, new in zip(self.own[layer], (key, value), strict=True):
             buffer[:, :, :, self.written] = new
         seen = tuple(buffer[:, :, :, :end] for buffer in self.own[layer])

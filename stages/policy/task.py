@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import ActionSpace, Prompts, prompts
+from stages.action_spaces.base import ActionSpace, Asking, Prompts, Slates, joined
 from stages.corpus.histories import Ints
 from stages.policy.diagnostics import AND, CORRELATION
-from stages.policy.rollout import Slates, sample_slates
+from stages.policy.noise import keys_of
+from stages.policy.processes import gather, own_share
+from stages.policy.rollout import sample_slates
 from stages.rewards.environment import Rewards
 from stages.rewards.feedback import Floats
 
@@ -39,26 +42,37 @@ class Task:
 
     space: ActionSpace
     environment: Rewards
-    label: str
-    """sft.label: how a prompt ends."""
-    history_items: int
-    exclude_seen: bool
-    slate_length: int  # L
+    asking: Asking
     group_size: int  # K
     temperature: float
-    device: torch.device
+    accelerator: Accelerator
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.accelerator.device
 
     def prompts(self, contexts: Ints) -> Prompts:
         """Prompts of contexts [B, 2], on the device."""
-        items = self.environment.items_before(contexts)
-        return prompts(self.space, items, self.history_items, self.label, self.exclude_seen).to(self.device)
+        return self.space.prompts(contexts, self.asking).to(self.device)
 
     def sample(
-        self, model: PreTrainedModel, contexts: Ints, temperatures: Sequence[float], generator: torch.Generator
+        self, model: PreTrainedModel, contexts: Ints, temperatures: Sequence[float], *purpose: int | str
     ) -> Experience:
-        """Slates of a policy for contexts [B, 2], one per temperature, and what they earn."""
-        asked = self.prompts(contexts)
-        found = sample_slates(model, asked, self.space, temperatures, self.slate_length, generator)
+        """Slates of a policy for contexts [B, 2], one per temperature, and what they earn.
+
+        purpose: what the draws are for, such as (seed, "slates", step); with the context it decides them.
+        """
+        asked, keys = self.prompts(contexts), keys_of(contexts, *purpose).to(self.device)
+        parts = np.array_split(np.arange(len(contexts)), min(self.accelerator.num_processes, len(contexts)))
+        done = [
+            (
+                number,
+                sample_slates(model, asked.of(part), self.space, temperatures, self.asking.slate_length, keys[part]),
+            )
+            for number, part in own_share(parts, self.accelerator)
+        ]
+        found = joined(gather(done, self.accelerator))
         items = found.items.cpu().numpy()
         rewards = self.environment.rewards(contexts, items)
         return Experience(
@@ -66,16 +80,16 @@ class Task:
         )
 
     def rollout(
-        self, model: PreTrainedModel, contexts: Ints, spare: Ints, refills: int, generator: torch.Generator
+        self, model: PreTrainedModel, contexts: Ints, spare: Ints, refills: int, *purpose: int | str
     ) -> Experience:
         """K slates for each context; groups without signal make way for spare contexts, `refills` times at most."""
         temperatures = [self.temperature] * self.group_size
-        found = self.sample(model, contexts, temperatures, generator)
+        found = self.sample(model, contexts, temperatures, *purpose)
         for _ in range(refills):
             silent = found.silent[: len(spare)]
             if not len(silent):
                 break
-            fresh = self.sample(model, spare[: len(silent)], temperatures, generator)
+            fresh = self.sample(model, spare[: len(silent)], temperatures, *purpose)
             found, spare = self._with_groups(found, silent, fresh), spare[len(silent) :]
         return found
 
@@ -88,13 +102,12 @@ class Task:
             return whole
 
         at = torch.as_tensor(users, device=self.device)
-        pairs = zip(old.slates, fresh.slates, strict=True)
         changed = {
             name: put(getattr(old, name), getattr(fresh, name)) for name in ("contexts", "rewards", "total", "entropy")
         }
         return replace(
             old,
-            slates=Slates(*(whole.index_copy(0, at, part) for whole, part in pairs)),
+            slates=old.slates.with_groups(at, fresh.slates),
             prompts=self.prompts(changed["contexts"]),
             **changed,
         )
@@ -109,6 +122,7 @@ class Task:
             "entropy": found.entropy.mean(),
             "invalid_share": float((items < 0).mean()),
             "distinct_items": len(np.unique(items)),
+            "tokens": int(found.slates.real.sum()),
             **correlations(found.rewards, list(self.environment.weights)),
         }
 

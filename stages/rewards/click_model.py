@@ -97,7 +97,7 @@ class ModelledFeedback:
 
     def rewards(self, contexts: Ints, items: Ints) -> Floats:
         """R_m of slates [B, K, L] for contexts [B, 2] of (user, position): [B, K, M]."""
-        modelled = self.model.rewards(self.items_before(contexts), items)
+        modelled = self.model.rewards(self.histories.items_before(contexts), items)
         return np.concatenate([self.log.rewards(contexts, items), modelled], -1) if self.both else modelled
 
     def weighted(self, rewards: Floats) -> Floats:
@@ -107,7 +107,3 @@ class ModelledFeedback:
     def entropy(self, items: Ints) -> Floats:
         """H(S), bits, of slates [.., L]."""
         return self.log.entropy(items)
-
-    def items_before(self, contexts: Ints) -> list[Ints]:
-        """The history of each context, oldest item first."""
-        return self.log.items_before(contexts)

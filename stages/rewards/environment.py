@@ -33,9 +33,6 @@ class Rewards(Protocol):
     def entropy(self, items: Ints) -> Floats:
         """H(S), bits, of slates [.., L]: the measure entropy_slate, as the reports use it."""
 
-    def items_before(self, contexts: Ints) -> list[Ints]:
-        """The history of each context, oldest item first."""
-
 
 @dataclass(frozen=True)
 class LoggedFeedback:
@@ -61,7 +58,3 @@ class LoggedFeedback:
     def entropy(self, items: Ints) -> Floats:
         """H(S), bits, of slates [.., L]: the measure entropy_slate, as the reports use it."""
         return slate_entropy(items, self.shares)
-
-    def items_before(self, contexts: Ints) -> list[Ints]:
-        """The history of each context, oldest item first."""
-        return [self.histories.train(user)[:position] for user, position in contexts]

@@ -1,0 +1,213 @@
+"""Native text (TextRec, Sec. 3.2): a slate is item names, one per line, picked from the candidates in the prompt.
+
+A name is spelled by the model's own tokens and the line break that ends it, so that no name begins another. Which
+candidates what is written still fits is a table operation for all slates at once.
+"""
+
+import hashlib
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from stages.action_spaces.base import Asking, Pool, Prompts, pad
+from stages.core.errors import InputError
+from stages.core.sections import TextPolicy
+from stages.corpus.histories import Histories, Ints
+from stages.policy.backbone import output_rows
+from stages.rendering.chat import chat_form
+from stages.rendering.names import SEPARATOR
+from stages.rendering.prompts import Renderer
+from stages.rendering.table import read_text
+
+
+class Actions:
+    """The action space of `data/<dataset>/actions/text`."""
+
+    LABELS = ("slate",)
+
+    def __init__(
+        self, folder: Path, histories: Histories, tokenizer: PreTrainedTokenizerBase | None, policy: TextPolicy
+    ) -> None:
+        """Read names, lines and pools. Raises InputError where they are not this corpus's."""
+        self.item_count, self.histories, self.policy = histories.item_count, histories, policy
+        text = read_text(folder, histories)
+        self.pools = text.pools
+        shown = text if policy.candidates == "lines" else replace(text, lines=text.names)
+        self.renderer = Renderer.over(histories, shown, policy.window_days)
+        self.new_tokens = 0
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+            self.new_tokens = len(tokenizer)
+        self.tokenizer = tokenizer
+        self.chat = tuple(self._ids(part, control=True) for part in chat_form(tokenizer))
+        self.fingerprint = hashlib.sha256(self.names.tobytes()).hexdigest()[:16]
+        self._known: dict[str, Ints] = {}
+
+    @cached_property
+    def names(self) -> Ints:
+        """[N, D] tokens of each item's name and the line break behind it, -1 behind the last."""
+        end = self._ids(SEPARATOR)
+        rows = [np.concatenate([self._ids(name), end]) for name in self.renderer.names]
+        return pad(rows, -1)[0].numpy()
+
+    def to(self, device: torch.device | str) -> Self:
+        """Nothing lies on a device but what prompts bring there."""
+        return self
+
+    def offered(self, contexts: Ints) -> Ints:
+        """The pools of contexts [C, 2] as the retriever ranks them: [C, N], -1 for none."""
+        return self.pools[self.histories.offsets[contexts[:, 0]] + contexts[:, 1]]
+
+    def prompts(self, contexts: Ints, asking: Asking, wanted: Ints | None = None) -> Prompts:
+        """Prompts of contexts [B, 2] and their pools; items that are wanted take the place of a pool's last ones."""
+        pools = self.offered(contexts)
+        if wanted is not None:
+            triples = zip(contexts, pools, wanted, strict=True)
+            pools = np.stack([with_wanted(own, items, np.random.default_rng(at)) for at, own, items in triples])
+        rows = [self._prompt(*context, own, asking) for context, own in zip(contexts.tolist(), pools, strict=True)]
+        tokens, mask = pad(rows, 0)
+        return Prompts(tokens, mask, torch.full((len(rows), 1), -1), pool=self._pool(pools))
+
+    def walk(self, prompts: Prompts, slates: int, length: int) -> "NameWalk":
+        """Begin slates of distinct candidates. Raises InputError where a pool holds fewer than `length`."""
+        assert prompts.pool is not None
+        if (fewest := int((prompts.pool.items >= 0).sum(1).min())) < length:
+            raise InputError(
+                f"a pool holds {fewest} candidates, fewer than the {length} of a slate; "
+                "raise text.pool_size or shorten rl.slate_length"
+            )
+        return NameWalk(prompts.pool, slates, length)
+
+    def logits(self, model: PreTrainedModel, hidden: Tensor, prompts: Prompts, first: int = 0) -> Tensor:
+        """Logits [B, K, S, V] of the tokens of each user's pool."""
+        assert prompts.pool is not None
+        rows = output_rows(model, prompts.pool.columns)  # [B, V, h]
+        return torch.einsum("bksh,bvh->bksv", hidden, rows).float()
+
+    def _prompt(self, user: int, position: int, pool: Ints, asking: Asking) -> Ints:
+        """Tokens of a prompt; the history's oldest items are left out to keep to max_tokens."""
+        parts = self.renderer.parts(user, position, pool[pool >= 0], asking.slate_length)
+        before, behind = self._lines(parts.head), self._lines(parts.tail)
+        room = self.policy.max_tokens - sum(map(len, (*self.chat, *before, *behind)))
+        if room < 0:
+            raise InputError(
+                f"the prompt of user {user} has {self.policy.max_tokens - room} tokens without any history, more than "
+                f"text.policy.max_tokens {self.policy.max_tokens}; raise that, or lower text.pool_size"
+            )
+        shown: list[Ints] = []
+        for line in reversed(parts.history[-asking.history_items :]):
+            own = self._line(line)
+            if (room := room - len(own)) < 0:
+                break
+            shown.append(own)
+        return np.concatenate([self.chat[0], *before, *reversed(shown), *behind, self.chat[1]])
+
+    def _lines(self, text: str) -> list[Ints]:
+        return [self._line(line) for line in text.splitlines(keepends=True)]
+
+    def _line(self, line: str) -> Ints:
+        """Tokens of a line; those of the items are met again and again."""
+        if line not in self._known:
+            self._known[line] = self._ids(line)
+        return self._known[line]
+
+    def _ids(self, text: str, control: bool = False) -> Ints:
+        """Tokens of a text; what looks like a control token in it, such as a title, is one where `control` says so."""
+        found = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not control)
+        return np.array(found, dtype=np.int64)
+
+    def _pool(self, pools: Ints) -> Pool:
+        """Candidates [B, N] spelled by the tokens of their pool."""
+        tokens = np.where(pools[..., None] >= 0, self.names[pools], -1)  # [B, N, D]
+        tokens = tokens[..., : max(1, int((tokens >= 0).sum(2).max()))]
+        columns, spelled = [], np.full(tokens.shape, -1, dtype=np.int64)
+        for row, own in enumerate(tokens):
+            distinct, number = np.unique(own[own >= 0], return_inverse=True)
+            columns.append(distinct)
+            spelled[row][own >= 0] = number
+        return Pool(torch.from_numpy(pools), pad(columns, 0)[0], torch.from_numpy(spelled))
+
+
+def with_wanted(pool: Ints, wanted: Ints, generator: np.random.Generator) -> Ints:
+    """A pool [N] that holds the items `wanted` [J], -1 for none.
+
+    Missing ones take the place of its last others, and stand anywhere: at the end they would give themselves away.
+    """
+    missing = np.setdiff1d(wanted[wanted >= 0], pool)
+    if not len(missing):
+        return pool
+    here = pool[pool >= 0]
+    spare = max(0, len(here) + len(missing) - len(pool))
+    others = np.flatnonzero(~np.isin(here, wanted))
+    assert spare <= len(others), "a pool has at least as many candidates as a slate has items"
+    kept = np.delete(here, others[len(others) - spare :])
+    place = np.concatenate([np.arange(len(kept)), generator.uniform(-1, len(kept), len(missing))])
+    mixed = np.concatenate([kept, missing])[np.argsort(place, kind="stable")]
+    return np.concatenate([mixed, np.full(len(pool) - len(mixed), -1)])
+
+
+class NameWalk:
+    """Slates while they are written, token by token."""
+
+    def __init__(self, pool: Pool, slates: int, length: int) -> None:
+        self.pool = pool
+        users = len(pool.items)
+        device = pool.items.device
+        self.tokens = (pool.spelled >= 0).sum(2)[:, None]  # [B, 1, N] of each candidate
+        self.items = torch.full((users, slates, length), -1, device=device)
+        self.place = torch.zeros(users, slates, dtype=torch.int64, device=device)
+        self.depth = torch.zeros_like(self.place)  # tokens written of the item
+        self.left = (pool.items >= 0)[:, None].repeat(1, slates, 1)  # [B, K, N] candidates that are not in the slate
+        self.fitting = self.left.clone()  # those that begin as what is written of the item
+        self.done = torch.zeros_like(self.place, dtype=torch.bool)
+
+    @property
+    def writing(self) -> Tensor:
+        """[B, K] whether the slate is not whole."""
+        return ~self.done
+
+    def open(self) -> Tensor:
+        """[B, K, V] tokens with which a fitting candidate goes on."""
+        width = self.pool.columns.shape[1]
+        behind = self._next()
+        behind = torch.where(self.fitting & (behind >= 0), behind, width)  # others go beyond the end
+        mask = torch.zeros(*self.place.shape, width + 1, dtype=torch.bool, device=behind.device)
+        mask = mask.scatter_(2, behind, True)[..., :-1]
+        mask[..., 0] |= self.done
+        return mask
+
+    def towards(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The choice [B, K] that goes on with the slates' items at their places, and whether the pool holds them."""
+        item = items.gather(2, self.place[..., None])
+        found = (self.pool.items[:, None] == item) & (item >= 0)  # [B, K, N]
+        choice = self._next().gather(2, found.long().argmax(2)[..., None])[..., 0]
+        return choice.clamp(min=0), found.any(2) & (choice >= 0)
+
+    def take(self, choice: Tensor) -> Tensor:
+        """Write a token of each slate; the tokens [B, K]."""
+        going_on = self.fitting & (self._next() == choice[..., None])
+        self.depth += 1
+        whole = going_on & (self.tokens == self.depth[..., None])  # at most one: names differ
+        ended = whole.any(2) & ~self.done
+        item = self.pool.items[:, None].expand_as(whole).gather(2, whole.long().argmax(2)[..., None])
+        written = self.items.gather(2, self.place[..., None])
+        self.items.scatter_(2, self.place[..., None], torch.where(ended[..., None], item, written))
+        self.left &= ~(whole & ended[..., None])
+        self.fitting = torch.where(ended[..., None], self.left, going_on)
+        self.depth = self.depth.masked_fill(ended, 0)
+        last = self.items.shape[2] - 1
+        self.done |= ended & (self.place == last)
+        self.place = (self.place + ended.long()).clamp(max=last)
+        return self.pool.columns.gather(1, choice)
+
+    def _next(self) -> Tensor:
+        """[B, K, N] the choice with which each candidate goes on, -1 behind its last token."""
+        spelled = self.pool.spelled[:, None].expand(-1, self.place.shape[1], -1, -1)
+        at = self.depth.clamp(max=spelled.shape[3] - 1)[..., None, None].expand(-1, -1, spelled.shape[2], 1)
+        return spelled.gather(3, at)[..., 0]

@@ -1,0 +1,124 @@
+"""SFT's label `slate`: the next logged items as one slate, stronger feedback first, filled up by a retriever."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stages.action_spaces.base import ActionSpace, Asking
+from stages.core.errors import InputError
+from stages.core.seeding import numpy_generator
+from stages.corpus.histories import Histories, Ints
+from stages.corpus.reserve import logged_after
+from stages.policy.constrained import output_logits
+from stages.policy.logprobs import slate_log_probs, spell
+from stages.policy.sharing import read_at_once
+
+
+@dataclass(frozen=True)
+class Example:
+    """A context (user, position) and the slate to write there."""
+
+    context: Ints  # [2]
+    items: Ints  # up to L
+    weights: npt.NDArray[np.float32]
+    """Loss weight of each item's tokens."""
+
+
+@dataclass(frozen=True)
+class SlateLessons:
+    """Contexts drawn anew in each epoch, about one for L items of a history."""
+
+    space: ActionSpace
+    asking: Asking
+    histories: Histories
+    lengths: Ints
+    """[U] the users' first items that SFT may see."""
+    horizon: int
+    """Logged items that count."""
+    fill_weight: float
+    """Loss weight of the items that the retriever fills in; at 0 they are left out."""
+    fill: Callable[[Ints, Ints], Sequence[Ints]]
+    """Contexts [C, 2] and logged items [C, horizon] -> more items for each context, best first, -1 for none. Where the
+    action space offers pools, those fill."""
+    put_target: bool
+    """Whether logged items that are in no pool are put there; otherwise they are left out."""
+    unaided: bool
+    """Whether the loss is over the whole vocabulary, so that names are learnt without being told what is open."""
+    seed: int
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of the last epoch: `logged` and `filled` items of the slates, `put_in` and `left_out` logged ones."""
+
+    def epoch(self, number: int) -> list[Example]:
+        """The slates of an epoch. Raises InputError where no history is long enough."""
+        long_enough = np.flatnonzero(self.lengths > self.horizon)
+        if not len(long_enough):
+            raise InputError(f"no user has more than {self.horizon} items (sft.label_horizon) for SFT; lower it")
+        generator, contexts = numpy_generator(self.seed, "sft", number), []
+        for user in long_enough:
+            count = max(1, int(self.lengths[user]) // self.asking.slate_length)
+            cuts = generator.integers(1, self.lengths[user] - self.horizon + 1, count)
+            contexts.append(np.stack([np.full(count, user), cuts], 1))
+        return self._labelled(np.concatenate(contexts))
+
+    def size(self, example: Example) -> int:
+        """Items of the history that is shown and of the slate."""
+        return min(int(example.context[1]), self.asking.history_items) + self.asking.slate_length
+
+    def loss(self, model: PreTrainedModel, examples: list[Example]) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the negative log-probabilities (nats) of the slates' tokens, and of their weights."""
+        length = max(len(example.items) for example in examples)
+        items = torch.full((len(examples), 1, length), -1)
+        weights = torch.zeros(items.shape)
+        for row, example in enumerate(examples):
+            items[row, 0, : len(example.items)] = torch.from_numpy(example.items)
+            weights[row, 0, : len(example.items)] = torch.from_numpy(example.weights)
+        contexts = np.stack([example.context for example in examples])
+        wanted = items[:, 0].numpy() if self.put_target else None
+        asked = self.space.prompts(contexts, self.asking, wanted).to(model.device)
+        slates, _ = spell(asked, self.space, items.to(model.device))
+        weight = weights.to(model.device).gather(2, slates.place) * slates.real  # [n, 1, T]
+        if self.unaided:
+            log_probs = unaided_log_probs(model, read_at_once(model, asked, slates.tokens), slates.tokens)
+        else:
+            log_probs, _ = slate_log_probs(model, asked, self.space, slates, 1.0)
+        return -(log_probs * weight).sum(), weight.sum()
+
+    def _labelled(self, contexts: Ints) -> list[Example]:
+        """The slates of contexts [C, 2]: logged items, stronger feedback first, then what the retriever gives."""
+        logged, feedback = logged_after(self.histories, contexts, self.horizon)
+        order = np.argsort(-np.sum(list(feedback.values()), axis=0), axis=1, kind="stable")
+        logged = np.take_along_axis(logged, order, 1)
+        known, offered = self.histories.items_before(contexts), self.space.offered(contexts)
+        filling = self.fill(contexts, logged) if offered is None else offered  # a pool is in its retriever's order
+        counts = dict.fromkeys(("logged", "filled", "put_in", "left_out"), 0)
+        examples = []
+        for row, context in enumerate(contexts):
+            own = logged[row][np.sort(np.unique(logged[row], return_index=True)[1])]
+            if self.asking.exclude_seen:
+                own = own[~np.isin(own, known[row])]
+            if offered is not None:
+                there = np.isin(own, offered[row])
+                counts["put_in" if self.put_target else "left_out"] += int((~there).sum())
+                own = own if self.put_target else own[there]
+            own = own[: self.asking.slate_length]
+            more = filling[row]
+            more = more[(more >= 0) & ~np.isin(more, own)][: self.asking.slate_length - len(own)]
+            more = more if self.fill_weight else more[:0]
+            counts["logged"], counts["filled"] = counts["logged"] + len(own), counts["filled"] + len(more)
+            if len(own):
+                weights = np.r_[np.ones(len(own)), np.full(len(more), self.fill_weight)].astype(np.float32)
+                examples.append(Example(context, np.concatenate([own, more]), weights))
+        self.counts.update(counts)
+        return examples
+
+
+def unaided_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities of tokens [B, K, T] over the whole vocabulary, from the states [B, K, T, h] before them."""
+    everything = torch.arange(model.get_input_embeddings().weight.shape[0], device=tokens.device)
+    logits = output_logits(model, hidden, everything)
+    return torch.log_softmax(logits, -1).gather(-1, tokens[..., None])[..., 0]
