@@ -16,8 +16,8 @@ from stages.core.schema import SLATES, read
 from stages.core.sections import Evaluate
 from stages.core.seeding import numpy_generator
 from stages.corpus import histories
-from stages.corpus.histories import Histories
-from stages.measures.slates import Lists, headline, parse
+from stages.corpus.histories import Histories, Ints
+from stages.measures.slates import TARGET_SPLITS, Lists, headline, parse
 from stages.measures.summary import Summary, summarise
 
 # Scalars of the metrics file, which DVC compares
@@ -30,10 +30,13 @@ def main(dataset: str, row: str, seed: int) -> None:
     cell, coordinates = cell_of(row)
     corpus = histories.load(paths.corpus(dataset))
     source = paths.slates(dataset, row, seed)
-    lists = parse(read(source, SLATES), {"test": corpus.test, "valid": corpus.valid}, corpus.item_count, str(source))
+    judged = {
+        split: corpus.judged(split, settings.evaluate.max_users, settings.evaluate.seed) for split in TARGET_SPLITS
+    }
+    lists = parse(of_users(read(source, SLATES), judged), targets(corpus, judged), corpus.item_count, str(source))
     summaries = {key: measure(corpus, key[0], found, settings.evaluate) for key, found in lists.items()}
     report = figures(summaries, headline(lists))
-    report["counts"] = counts(corpus)
+    report["counts"] = counts(corpus, judged)
     report["provenance"] = provenance(cell, {"dataset": dataset, "seed": seed, **coordinates})
     write_table(paths.per_user(dataset, row, seed), per_user(lists, summaries))
     write_json(paths.metrics(dataset, row, seed), report)
@@ -72,12 +75,28 @@ def figures(summaries: dict[tuple[str, str], Summary], decoder: str) -> dict[str
     return {name: value for name, (value, _, _) in shown.items()} | {"intervals": intervals, "detail": detail}
 
 
-def counts(corpus: Histories) -> dict[str, list[int]]:
-    """How many users and cold targets the measures stand on."""
-    test, valid = (target[target >= 0] for target in (corpus.test, corpus.valid))
+def of_users(slates: pa.Table, judged: dict[str, Ints]) -> pa.Table:
+    """The rows of the users that are measured; those of an unknown split stay, to be refused by name."""
+    user, split = slates["user"].to_numpy(), np.asarray(slates["split"].to_pylist())
+    left_out = np.zeros(len(user), dtype=bool)
+    for name, users in judged.items():
+        left_out |= (split == name) & ~np.isin(user, users)
+    return slates.filter(pa.array(~left_out))
+
+
+def targets(corpus: Histories, judged: dict[str, Ints]) -> dict[str, Ints]:
+    """The held-out items of the users that are measured, -1 for the others: [U] by split."""
+    everyone = np.arange(corpus.user_count)
+    return {split: np.where(np.isin(everyone, users), corpus.target(split), -1) for split, users in judged.items()}
+
+
+def counts(corpus: Histories, judged: dict[str, Ints]) -> dict[str, list[int]]:
+    """How many users and cold targets the measures stand on, and how many users there are."""
+    test, valid = (corpus.target(split)[judged[split]] for split in ("test", "valid"))
     return {
         "users": [len(test)],
         "valid_users": [len(valid)],
+        "all_users": [int((corpus.test >= 0).sum())],
         "items": [corpus.item_count],
         "cold_items": [int(corpus.cold.sum())],
         "cold_targets": [int(corpus.cold[test].sum())],

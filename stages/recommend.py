@@ -2,14 +2,17 @@
 
 Decoders: `slate`, the policy's L items written greedily, each distinct; `beam`, the most likely next items, by beam
 search over the catalogue or, where there are candidates, by scoring all of them. Both are held to what can be
-recommended, and to unseen items where the data set says so. Splits: valid (context:
-the training part) and test (the validation item as well). Writes data/<dataset>/slates/<row>/seed-<n>.parquet.
+recommended, and to unseen items where the data set says so. With candidates also `pool`, the first of them as the
+retriever ranks them, and, where recommend.free says so, `free`: the slate written with the whole vocabulary open.
+Splits: valid (context: the training part) and test (the validation item as well), or of each as many users as
+evaluate.max_users says. Writes data/<dataset>/slates/<row>/seed-<n>.parquet.
 
     python -m stages.recommend --dataset ml-100k --space semantic_id --optimizer sage --seed 1
 """
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from stages.action_spaces.base import Asking
 from stages.core import params, paths, stage
@@ -19,7 +22,9 @@ from stages.corpus.histories import load
 from stages.policy import backbone
 from stages.policy.beam import next_items
 from stages.policy.device import accelerator
+from stages.policy.free import free_slates
 from stages.policy.rollout import sample_slates
+from stages.policy.sharing import Reading
 
 
 def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
@@ -43,11 +48,17 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
             part = users[start : start + decoding.batch_size]
             contexts = np.stack([part, histories.train_length[part] + (split == "test")], 1)
             asked = actions.prompts(contexts, asking).to(device)
-            slates = sample_slates(model, asked, actions, [0.0], asking.slate_length, None)
+            reading = Reading(model, asked)
+            slates = sample_slates(reading, actions, [0.0], asking.slate_length, None)
             written = {
                 "slate": (slates.items[:, 0], slates.item_log_probs[:, 0]),
-                "beam": next_items(model, asked, actions, decoding.beam_width, decoding.list_length),
+                "beam": next_items(reading, actions, decoding.beam_width, decoding.list_length),
             }
+            if asked.pool is not None:
+                pool = asked.pool.items[:, : decoding.list_length]
+                written["pool"] = (pool, -torch.arange(pool.shape[1]).expand_as(pool))
+                if decoding.free:
+                    written["free"] = free_slates(reading, actions, asking.slate_length)
             tables += [
                 slate_table(part, split, decoder, items.cpu().numpy(), scores.cpu().numpy())
                 for decoder, (items, scores) in written.items()

@@ -42,7 +42,8 @@ def main(dataset: str) -> None:
             for decoder in sorted(decoders, reverse=True):  # slate before beam
                 own = [table.filter((pc.field("split") == split) & (pc.field("decoder") == decoder)) for table in users]
                 details = [cell["detail"][split][decoder] for cell in cells]
-                results[split][row, decoder] = over_seeds(details, own, settings.evaluate)
+                of = row.rsplit("-", 1)[0] if decoder == "pool" else row  # the same pools for every optimizer
+                results[split][of, decoder] = over_seeds(details, own, settings.evaluate)
         summary[row] = scalars(cells, row, results)
         per_seed[row] = {seed: cell["ndcg@10"] for seed, cell in zip(axes.seeds, cells, strict=True)}
     counts = cells[0]["counts"]

@@ -13,6 +13,7 @@ from stages.policy.beam import beam_items
 from stages.policy.constrained import entropy, log_softmax
 from stages.policy.logprobs import slate_log_probs
 from stages.policy.rollout import sample_slates
+from stages.policy.sharing import Reading
 from stages.semantic_ids.table import id_table
 from tests.small_policy import CONTEXTS, ITEMS, SIZE, TEMPERATURE, actions, enumerate_items, keys, part, sharp_model
 
@@ -59,7 +60,7 @@ def test_constrained_softmax_by_hand():
 
 def test_slates_are_distinct_catalogue_items_and_never_banned(space, model, asked):
     """L = 10 of the 10 items that user 1 has left: the hardest case."""
-    found = sample_slates(model, asked, space, [1.0] * 20, 10, keys(4))
+    found = sample_slates(Reading(model, asked), space, [1.0] * 20, 10, keys(4))
     assert found.items.shape == (4, 20, 10)
     for user, slates in enumerate(found.items.tolist()):
         banned = set(asked.banned[user].tolist())
@@ -75,11 +76,13 @@ def test_slates_are_distinct_catalogue_items_and_never_banned(space, model, aske
 
 def test_too_few_items_left(space, model, asked):
     with pytest.raises(InputError, match=r"fewer than 11 items left .*shorten rl\.slate_length"):
-        sample_slates(model, asked, space, [1.0] * 1, 11, keys(4))
+        sample_slates(Reading(model, asked), space, [1.0] * 1, 11, keys(4))
 
 
 def test_the_generator_decides(space, model, asked):
-    first, again, other = (sample_slates(model, asked, space, [1.0] * 4, 5, keys(4, s)).items for s in (1, 1, 2))
+    first, again, other = (
+        sample_slates(Reading(model, asked), space, [1.0] * 4, 5, keys(4, s)).items for s in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -88,7 +91,7 @@ def test_first_item_frequencies_match_its_probabilities(space, model):
     """3,000 draws; chi-square over the items with 5 or more expected: below its mean + 4 standard deviations."""
     context = [np.array([3, 1])]
     asked = space.prompts_of(context, 4, "slate", True)
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 3000, 1, keys(1, 3)).items.flatten()
+    found = sample_slates(Reading(model, asked), space, [TEMPERATURE] * 3000, 1, keys(1, 3)).items.flatten()
     expected = 3000 * enumerate_items(space, model, context[0], {1, 3}, TEMPERATURE).exp()
     assert float(expected.sum()) == pytest.approx(3000, rel=1e-5)
     observed = torch.bincount(found, minlength=ITEMS)
@@ -103,7 +106,7 @@ def test_first_item_frequencies_match_its_probabilities(space, model):
 
 def test_greedy_takes_the_likeliest_token(space, model, asked):
     """Temperature 0: each token is the argmax over what is allowed, and K slates are the same."""
-    found = sample_slates(model, asked, space, [0.0] * 2, 5, None)
+    found = sample_slates(Reading(model, asked), space, [0.0] * 2, 5, None)
     assert torch.equal(found.items[:, 0], found.items[:, 1])
     for user, context in enumerate(CONTEXTS):
         left = [item for item in range(ITEMS) if item not in set(context.tolist())]
@@ -118,8 +121,8 @@ def test_greedy_takes_the_likeliest_token(space, model, asked):
 
 def test_a_temperature_per_slate(space, model, asked):
     """Greedy beside sampled: as each alone, whatever the other does, with log-probabilities of its own temperature."""
-    both = sample_slates(model, asked, space, [1.0, 0.0, 0.5], 5, keys(4, 1))
-    greedy = sample_slates(model, asked, space, [0.0], 5, None)
+    both = sample_slates(Reading(model, asked), space, [1.0, 0.0, 0.5], 5, keys(4, 1))
+    greedy = sample_slates(Reading(model, asked), space, [0.0], 5, None)
     assert torch.equal(both.items[:, 1], greedy.items[:, 0])
     assert torch.allclose(both.log_probs[:, 1], greedy.log_probs[:, 0], atol=1e-6)
     for slate, temperature in ((0, 1.0), (2, 0.5)):
@@ -133,7 +136,7 @@ def test_a_temperature_per_slate(space, model, asked):
 @pytest.mark.parametrize("width", [ITEMS, 50])
 def test_a_wide_beam_is_full_enumeration(space, model, asked, width):
     """As many beams as items: all that may be named, best first; -1 with -inf behind them, never a banned item."""
-    items, scores = beam_items(model, asked, space, width, ITEMS)
+    items, scores = beam_items(Reading(model, asked), space, width, ITEMS)
     assert items.shape == scores.shape == (4, ITEMS)
     for user, context in enumerate(CONTEXTS):
         exact = enumerate_items(space, model, context[-4:], set(context.tolist()))
@@ -147,7 +150,7 @@ def test_a_wide_beam_is_full_enumeration(space, model, asked, width):
 
 def test_more_items_than_the_catalogue_has(space, model, asked):
     """20 asked of 14: the rest is -1 with -inf, for a user without banned items as well."""
-    items, scores = beam_items(model, part(asked, 3, 4), space, 20, 20)
+    items, scores = beam_items(Reading(model, part(asked, 3, 4)), space, 20, 20)
     assert sorted(items[0, :ITEMS].tolist()) == list(range(ITEMS))
     assert items[0, ITEMS:].tolist() == [-1] * 6
     assert scores[0, ITEMS:].tolist() == [-math.inf] * 6
@@ -155,7 +158,7 @@ def test_more_items_than_the_catalogue_has(space, model, asked):
 
 def test_a_narrow_beam_finds_items_at_their_own_score(space, model, asked):
     """Width 2: the best of the items behind the two best first tokens."""
-    items, scores = beam_items(model, asked, space, 2, 3)
+    items, scores = beam_items(Reading(model, asked), space, 2, 3)
     for user, context in enumerate(CONTEXTS):
         exact = enumerate_items(space, model, context[-4:], set(context.tolist()))
         first = torch.stack([exact[torch.from_numpy(space.tokens[:, 0] == 3 + p)].exp().sum() for p in range(SIZE)])
@@ -181,11 +184,11 @@ def test_any_number_of_levels(tmp_path, depth):
     context = np.array([3, 7])
     asked = space.prompts_of([context], 4, "history", True)
     exact = enumerate_items(space, own, context, {3, 7}, label="history").sort(descending=True)
-    items, scores = beam_items(own, asked, space, 12, 10)
+    items, scores = beam_items(Reading(own, asked), space, 12, 10)
     assert items[0].tolist() == exact.indices[:10].tolist()
     assert torch.allclose(scores[0], exact.values[:10], atol=1e-5)
     assert float(exact.values[:10].exp().sum()) == pytest.approx(1, abs=1e-5)
-    slates = sample_slates(own, asked, space, [1.0] * 8, 10, keys(1)).items[0]
+    slates = sample_slates(Reading(own, asked), space, [1.0] * 8, 10, keys(1)).items[0]
     assert slates.sort(1).values.tolist() == [sorted(set(range(12)) - {3, 7})] * 8
 
 
@@ -195,18 +198,18 @@ def test_only_some_items_may_be_recommended(space, model):
     contexts = [np.array([3, 1, 8]), np.empty(0, dtype=np.int64)]
     asked = space.prompts_of(contexts, 4, "slate", True, listed)
     left = [[2, 4, 9, 11], [0, 1, 6, 12, 13]]
-    items, scores = beam_items(model, asked, space, ITEMS, 6)
+    items, scores = beam_items(Reading(model, asked), space, ITEMS, 6)
     for user, context in enumerate(contexts):
         exact = enumerate_items(space, model, context, set(range(ITEMS)) - set(left[user])).sort(descending=True)
         count = len(left[user])
         assert items[user, :count].tolist() == exact.indices[:count].tolist()
         assert items[user, count:].tolist() == [-1] * (6 - count)
         assert torch.allclose(scores[user, :count], exact.values[:count], atol=1e-5)
-    slates = sample_slates(model, asked, space, [1.0] * 6, 4, keys(2)).items
+    slates = sample_slates(Reading(model, asked), space, [1.0] * 6, 4, keys(2)).items
     assert slates[0].sort(1).values.tolist() == [left[0]] * 6
     assert set(slates[1].flatten().tolist()) == set(left[1])
     with pytest.raises(InputError, match="fewer than 5 items left"):
-        sample_slates(model, asked, space, [1.0], 5, keys(2))
+        sample_slates(Reading(model, asked), space, [1.0], 5, keys(2))
 
 
 def test_prompts_keep_their_lists(space):

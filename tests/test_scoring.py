@@ -13,11 +13,12 @@ from stages.objectives.terms import ScoredSlates, slate_ratio, token_ratio
 from stages.policy import backbone, heldout, sharing
 from stages.policy.logprobs import slate_log_probs
 from stages.policy.rollout import sample_slates
+from stages.policy.sharing import Reading
 from tests.small_policy import CONTEXTS, DEPTH, ITEMS, SIZE, TEMPERATURE, enumerate_items, keys, part, scratch
 
 
 def test_the_sampler_scores_as_the_scorer_does(space, model, asked):
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 3, 6, keys(4))
+    found = sample_slates(Reading(model, asked), space, [TEMPERATURE] * 3, 6, keys(4))
     scored, choice = slate_log_probs(model, asked, space, found, TEMPERATURE)
     assert torch.allclose(scored, found.log_probs, atol=1e-5)
     assert scored.min() < -0.5
@@ -33,7 +34,7 @@ def test_the_sampler_scores_as_the_scorer_does(space, model, asked):
 def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, asked):
     """Prompt and slate in one sequence without padding or cache, each slate alone."""
     model = copy.deepcopy(model).double().float()
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 2, 4, keys(4))
+    found = sample_slates(Reading(model, asked), space, [TEMPERATURE] * 2, 4, keys(4))
     weight = torch.randn(found.tokens.shape, generator=torch.Generator().manual_seed(1))
     scored, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
     (scored * weight).sum().backward()
@@ -63,7 +64,7 @@ def test_keys_that_heads_share(space, asked):
     config = scratch(space.new_tokens, 3).config
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 8
     grouped = backbone.Qwen3ForCausalLM(config).eval()
-    found = sample_slates(grouped, asked, space, [TEMPERATURE] * 2, 3, keys(4))
+    found = sample_slates(Reading(grouped, asked), space, [TEMPERATURE] * 2, 3, keys(4))
     scored, _ = slate_log_probs(grouped, asked, space, found, TEMPERATURE)
     assert torch.allclose(scored, found.log_probs, atol=1e-5)
     for user, context in enumerate(CONTEXTS):
@@ -81,7 +82,7 @@ def test_other_attention_is_refused(option):
 
 def test_the_order_of_the_batch_does_not_matter(space, model, asked):
     """The longest prompt alone, without padding of others, scores as in the batch."""
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 2, 4, keys(4))
+    found = sample_slates(Reading(model, asked), space, [TEMPERATURE] * 2, 4, keys(4))
     whole, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
     for user in range(4):
         own = np.array([user])
@@ -91,7 +92,7 @@ def test_the_order_of_the_batch_does_not_matter(space, model, asked):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_ratio_is_exactly_one_at_the_first_update(space, model, asked, precision):
-    found = sample_slates(model, asked, space, [TEMPERATURE] * 3, 5, keys(4))
+    found = sample_slates(Reading(model, asked), space, [TEMPERATURE] * 3, 5, keys(4))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         log_probs, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
         second, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)

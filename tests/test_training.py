@@ -13,6 +13,7 @@ from stages.core.errors import InputError
 from stages.policy import backbone, device, training
 from stages.policy.history_label import HistoryLessons, Window
 from stages.policy.rollout import sample_slates
+from stages.policy.sharing import Reading
 from tests.small_policy import ITEMS, scratch, settings
 
 
@@ -25,7 +26,7 @@ def test_a_policy_folder_round_trip(space, model, asked, tmp_path):
     before, after = model_state("x", model), model_state("x", loaded)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    greedy = [sample_slates(each, asked, space, [0.0] * 1, 5, None).items for each in (model, loaded)]
+    greedy = [sample_slates(Reading(each, asked), space, [0.0] * 1, 5, None).items for each in (model, loaded)]
     assert torch.equal(*greedy)
 
 

@@ -181,6 +181,18 @@ class Catalogue(ActionSpace, Protocol):
         """Token ids of a history that starts a sequence, oldest item first: [1 + D * items]."""
 
 
+class TextSpace(ActionSpace, Protocol):
+    """An action space whose slates can be written unaided, as lines of text."""
+
+    line_breaks: Tensor
+    """[V] how many line breaks each token of the vocabulary holds."""
+    end_of_turn: int
+    """The token with which a model ends what it writes; -1 for none."""
+
+    def parse(self, tokens: Tensor, pool: Pool, length: int) -> Tensor:
+        """The candidates that the first `length` lines of tokens [B, T] name: items [B, length], -1 for none."""
+
+
 def pad(rows: list[Ints], value: int) -> tuple[Tensor, Tensor]:
     """Stack rows of different lengths into [B, P] with a mask of the same shape."""
     width = max(1, *(len(row) for row in rows))

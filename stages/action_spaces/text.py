@@ -90,6 +90,31 @@ class Actions:
         rows = output_rows(model, prompts.pool.columns)  # [B, V, h]
         return torch.einsum("bksh,bvh->bksv", hidden, rows).float()
 
+    @cached_property
+    def line_breaks(self) -> Tensor:
+        """[V] how many line breaks each token holds."""
+        texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+        return torch.tensor([text.count(SEPARATOR) for text in texts])
+
+    @property
+    def end_of_turn(self) -> int:
+        """The token that ends what a model writes, -1 where the tokenizer has none."""
+        return -1 if self.tokenizer.eos_token_id is None else int(self.tokenizer.eos_token_id)
+
+    def parse(self, tokens: Tensor, pool: Pool, length: int) -> Tensor:
+        """The candidates whose names the first lines of tokens [B, T] are, blanks around them aside: [B, length].
+
+        -1 where a line is no candidate's name, or is missing: the null action.
+        """
+        found = torch.full((len(tokens), length), -1, device=tokens.device)
+        for row, (text, items) in enumerate(
+            zip(self.tokenizer.batch_decode(tokens, skip_special_tokens=True), pool.items.tolist(), strict=True)
+        ):
+            number = {self.renderer.names[item]: item for item in items if item >= 0}
+            for place, line in enumerate(text.split(SEPARATOR)[:length]):
+                found[row, place] = number.get(line.strip(), -1)
+        return found
+
     def _prompt(self, user: int, position: int, pool: Ints, asking: Asking) -> Ints:
         """Tokens of a prompt; the history's oldest items are left out to keep to max_tokens."""
         parts = self.renderer.parts(user, position, pool[pool >= 0], asking.slate_length)
@@ -176,7 +201,8 @@ class NameWalk:
         """[B, K, V] tokens with which a fitting candidate goes on."""
         width = self.pool.columns.shape[1]
         behind = self._next()
-        behind = torch.where(self.fitting & (behind >= 0), behind, width)  # others go beyond the end
+        alive = self.fitting & (behind >= 0) & self.writing[..., None]
+        behind = torch.where(alive, behind, width)  # others go beyond the end
         mask = torch.zeros(*self.place.shape, width + 1, dtype=torch.bool, device=behind.device)
         mask = mask.scatter_(2, behind, True)[..., :-1]
         mask[..., 0] |= self.done

@@ -48,7 +48,10 @@ SLATES = pa.schema(
     [
         ("user", pa.int32()),
         ("split", pa.string()),  # valid: the context is the training part; test: the valid item as well
-        ("decoder", pa.string()),  # slate: the policy's L items | beam: the most likely next items | list: a baseline
+        (
+            "decoder",
+            pa.string(),
+        ),  # slate: the policy's L items | free | beam: likeliest next items | pool | list: a baseline's
         ("rank", pa.int32()),  # 1 = first
         ("item", pa.int32()),  # -1 where the output is no item
         ("score", pa.float32()),  # decoder slate: log-probability of the item given those before it

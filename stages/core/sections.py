@@ -340,6 +340,8 @@ class Recommend(Section):
     batch_size: Count
     beam_width: Count
     list_length: Annotated[int, Field(ge=10)]
+    free: bool
+    """Whether slates of native text are written a second time, with the whole vocabulary open."""
 
     @model_validator(mode="after")
     def _wide_enough(self) -> Self:

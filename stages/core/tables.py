@@ -48,7 +48,9 @@ columns are quantiles. The policy in the tables is the one after the published s
 the reserve's selecting half; its held-out rewards are the other half's, at the training temperature and greedy."""
 
 NOTES = """- Lists are one per user with a target: decoder `slate` is the policy's own slate, `beam` its most likely
-  next items, `list` a baseline's. Rows of policies are judged by `slate`, baselines by `list`.
+  next items, by beam search over the catalogue or out of a pool whose items are all scored, `free` its slate written
+  unaided, `pool` the first of the pool as the retriever ranks it, `list` a baseline's. Rows of policies are judged by
+  `slate`, baselines by `list`.
 - All items are ranked; one held-out item per user. N is NDCG, R is recall, which is the hit rate here.
 - Entropies are in bits. Slate entropy is the mean over users of the entropy of the categories in one list, at most
   log2(min(10, categories)) where items have one category; pooled entropy is that of all lists together. The paper does
@@ -73,12 +75,14 @@ def report(
 ) -> str:
     """The whole report of a data set: results by split, test ndcg@10 by row and seed, counts of `evaluate`, RL runs."""
     seeds = next(iter(per_seed.values()))
+    judged, everyone = counts["users"][0], counts["all_users"][0]
+    users = f"{judged:,} users" + (f", drawn by seed from {everyone:,}" if judged < everyone else "")
     cold = f"{counts['cold_targets'][0]:,} of {counts['users'][0]:,} on the test split"
     copied = published_lines(published, dataset, list(ACCURACY))
     copied_beyond = published_lines(published, dataset, list(PAPER_BEYOND))
     sections = [
         f"# {dataset}",
-        f"{counts['users'][0]:,} users, {counts['items'][0]:,} items, {counts['cold_items'][0]:,} of them cold. "
+        f"{users}, {counts['items'][0]:,} items, {counts['cold_items'][0]:,} of them cold. "
         f"Means over {'1 seed' if len(seeds) == 1 else f'{len(seeds)} seeds'}; in brackets {confidence:.0%} bootstrap "
         "intervals over users" + (" of each user's mean over seeds." if len(seeds) > 1 else "."),
         "## Accuracy, test split",

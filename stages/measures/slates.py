@@ -11,7 +11,7 @@ from stages.core.errors import InputError
 
 Ints = npt.NDArray[np.int64]
 
-DECODERS = ("slate", "beam", "list")
+DECODERS = ("slate", "free", "beam", "pool", "list")
 TARGET_SPLITS = ("test", "valid")
 
 

@@ -6,37 +6,31 @@ Probabilities are at temperature 1, log-probabilities in nats.
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import PreTrainedModel
 
-from stages.action_spaces.base import ActionSpace, Catalogue, Prompts
+from stages.action_spaces.base import ActionSpace, Catalogue
 from stages.action_spaces.trie import ROOT
 from stages.policy.constrained import log_softmax, output_logits
-from stages.policy.logprobs import slate_log_probs, spell
+from stages.policy.logprobs import spell
 from stages.policy.sharing import Reading
 
 
-def next_items(
-    model: PreTrainedModel, prompts: Prompts, space: ActionSpace, width: int, count: int
-) -> tuple[Tensor, Tensor]:
+def next_items(reading: Reading, space: ActionSpace, width: int, count: int) -> tuple[Tensor, Tensor]:
     """The `count` likeliest next items per user [B, count], best first, and their log-probabilities [B, count]."""
-    if prompts.pool is not None:
-        return rank_pool(model, prompts, space, count)
-    return beam_items(model, prompts, space, width, count)
+    if reading.prompts.pool is not None:
+        return rank_pool(reading, space, count)
+    return beam_items(reading, space, width, count)
 
 
 @torch.no_grad()
-def beam_items(
-    model: PreTrainedModel, prompts: Prompts, space: Catalogue, width: int, count: int
-) -> tuple[Tensor, Tensor]:
+def beam_items(reading: Reading, space: Catalogue, width: int, count: int) -> tuple[Tensor, Tensor]:
     """The `count` best items per user [B, count], best first, and their log-probabilities [B, count].
 
     `width` prefixes are kept per level. Where fewer items are found than asked for, the rest is -1 with -inf.
     """
-    trie, users = space.trie, len(prompts.tokens)
-    reading = Reading(model, prompts)
+    model, prompts, trie = reading.model, reading.prompts, space.trie
     hidden = reading.start()[:, None]  # [B, beams, h]
-    node = trie.start(users, 1)
-    score = hidden.new_zeros(users, 1, dtype=torch.float32)  # [B, beams]
+    node = trie.start(len(prompts.tokens), 1)
+    score = hidden.new_zeros(len(hidden), 1, dtype=torch.float32)  # [B, beams]
     for level, columns in enumerate(space.columns):
         choices = trie.choices(node, level, prompts.banned, only=prompts.only)
         logits = trie.pick(output_logits(model, hidden, columns), choices, level)
@@ -56,15 +50,22 @@ def beam_items(
 
 
 @torch.no_grad()
-def rank_pool(model: PreTrainedModel, prompts: Prompts, space: ActionSpace, count: int) -> tuple[Tensor, Tensor]:
+def rank_pool(reading: Reading, space: ActionSpace, count: int) -> tuple[Tensor, Tensor]:
     """The `count` likeliest items of each user's pool [B, count] as the first of a slate, and their log-probabilities.
 
     Where a pool holds fewer items, the rest is -1 with -inf.
     """
-    assert prompts.pool is not None
-    slates, possible = spell(prompts, space, prompts.pool.items[..., None])  # slates of one item
-    log_probs, _ = slate_log_probs(model, prompts, space, slates, 1.0)
-    score, best = log_probs.sum(2).masked_fill(~possible, -torch.inf).topk(min(count, possible.shape[1]))
-    items = prompts.pool.items.gather(1, best).masked_fill(score == -torch.inf, -1)
+    pool = reading.prompts.pool
+    assert pool is not None
+    slates, possible = spell(reading.prompts, space, pool.items[..., None])  # slates of one item
+    hidden = reading.start()[:, None].expand(-1, possible.shape[1], -1)
+    score = torch.zeros(possible.shape, device=possible.device)
+    for step in range(slates.tokens.shape[2]):
+        logits = space.logits(reading.model, hidden[:, :, None], reading.prompts, step)[:, :, 0]
+        log_probs = log_softmax(logits, slates.open[:, :, step])
+        score = score + log_probs.gather(2, slates.choice[:, :, step, None])[..., 0]
+        hidden = reading.read(slates.tokens[:, :, step])
+    score, best = score.masked_fill(~possible | (pool.items < 0), -torch.inf).topk(min(count, possible.shape[1]))
+    items = pool.items.gather(1, best).masked_fill(score == -torch.inf, -1)
     missing = count - items.shape[1]
     return pad(items, (0, missing), value=-1), pad(score, (0, missing), value=-torch.inf)

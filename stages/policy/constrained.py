@@ -11,8 +11,10 @@ from transformers import PreTrainedModel
 from stages.policy.backbone import output_rows
 
 
-def output_logits(model: PreTrainedModel, hidden: Tensor, columns: Tensor) -> Tensor:
-    """Logits [.., C] of the tokens `columns` [C] from hidden states [.., h]."""
+def output_logits(model: PreTrainedModel, hidden: Tensor, columns: Tensor | None) -> Tensor:
+    """Logits [.., C] of the tokens `columns` [C], None for all, from hidden states [.., h]."""
+    if columns is None:
+        columns = torch.arange(model.config.vocab_size, device=hidden.device)
     return linear(hidden, output_rows(model, columns)).float()
 
 

@@ -21,8 +21,9 @@ def keys_of(contexts: Ints, *purpose: int | str) -> Tensor:
 
 def gumbel(keys: Tensor, slates: int, step: int, width: int) -> Tensor:
     """Standard Gumbel noise [B, K, C] for token number `step` of K slates of each of the users of keys [B]."""
-    counter = torch.arange(slates * width, device=keys.device).view(slates, width)
-    bits = _mixed(_mixed(keys + (step + 1))[:, None, None] ^ counter)
+    slate, choice = (torch.arange(count, device=keys.device) for count in (slates, width))
+    rows = _mixed(_mixed(keys + (step + 1))[:, None] ^ slate)
+    bits = _mixed(rows[..., None] ^ choice)
     uniform = ((bits & ((1 << BITS) - 1)).double() + 0.5) * 2.0**-BITS
     return -(-uniform.log()).log().float()
 

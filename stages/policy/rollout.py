@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from stages.action_spaces.base import ActionSpace, Prompts, Slates
+from stages.action_spaces.base import ActionSpace, Slates
 from stages.policy.constrained import log_softmax
 from stages.policy.noise import gumbel
 from stages.policy.sharing import Reading
@@ -17,8 +16,7 @@ from stages.policy.sharing import Reading
 
 @torch.no_grad()
 def sample_slates(
-    model: PreTrainedModel,
-    prompts: Prompts,
+    reading: Reading,
     space: ActionSpace,
     temperatures: Sequence[float],
     length: int,
@@ -30,9 +28,10 @@ def sample_slates(
     those of the constrained policy at that temperature (at 1 for temperature 0). Raises InputError where a user has
     fewer than `length` items left.
     """
+    model, prompts = reading.model, reading.prompts
     given = torch.tensor(temperatures, device=prompts.tokens.device)[:, None]  # [K, 1]
     scale = given.where(given > 0, 1.0)
-    walk, reading = space.walk(prompts, len(temperatures), length), Reading(model, prompts)
+    walk = space.walk(prompts, len(temperatures), length)
     hidden = reading.start()[:, None].expand(-1, len(temperatures), -1)
     steps: list[tuple[Tensor, ...]] = []
     while (real := walk.writing).any():

@@ -148,15 +148,19 @@ class Reading:
     model: PreTrainedModel
     prompts: Prompts
     written: int = 0
+    first: Tensor | None = None
     prompt: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     own: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @torch.no_grad()
     def start(self) -> Tensor:
-        """Read the prompts; the state that predicts what comes first: [B, h]."""
-        tokens, length = self.prompts.tokens, self.prompts.mask.sum(1)
-        hidden = self.model.get_decoder()(input_ids=tokens, use_cache=False, layout=self).last_hidden_state
-        return _last(hidden, length)
+        """Read the prompts, once; the state that predicts what comes first: [B, h]. What was behind them is gone."""
+        self.written, self.own = 0, []
+        if self.first is None:
+            tokens, length = self.prompts.tokens, self.prompts.mask.sum(1)
+            hidden = self.model.get_decoder()(input_ids=tokens, use_cache=False, layout=self).last_hidden_state
+            self.first = _last(hidden, length)
+        return self.first
 
     @torch.no_grad()
     def read(self, tokens: Tensor) -> Tensor:

@@ -119,6 +119,4 @@ class SlateLessons:
 
 def unaided_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
     """Log-probabilities of tokens [B, K, T] over the whole vocabulary, from the states [B, K, T, h] before them."""
-    everything = torch.arange(model.get_input_embeddings().weight.shape[0], device=tokens.device)
-    logits = output_logits(model, hidden, everything)
-    return torch.log_softmax(logits, -1).gather(-1, tokens[..., None])[..., 0]
+    return torch.log_softmax(output_logits(model, hidden, None), -1).gather(-1, tokens[..., None])[..., 0]

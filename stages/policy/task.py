@@ -15,6 +15,7 @@ from stages.policy.diagnostics import AND, CORRELATION
 from stages.policy.noise import keys_of
 from stages.policy.processes import gather, own_share
 from stages.policy.rollout import sample_slates
+from stages.policy.sharing import Reading
 from stages.rewards.environment import Rewards
 from stages.rewards.feedback import Floats
 
@@ -68,7 +69,9 @@ class Task:
         done = [
             (
                 number,
-                sample_slates(model, asked.of(part), self.space, temperatures, self.asking.slate_length, keys[part]),
+                sample_slates(
+                    Reading(model, asked.of(part)), self.space, temperatures, self.asking.slate_length, keys[part]
+                ),
             )
             for number, part in own_share(parts, self.accelerator)
         ]
