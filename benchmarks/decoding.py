@@ -33,13 +33,14 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.rl_step import matmul_rate
-from stages.action_spaces.base import Prompts, prompts
+from stages.action_spaces.base import Prompts
 from stages.action_spaces.semantic_id import Actions
 from stages.action_spaces.trie import Trie
 from stages.core import params, paths
 from stages.corpus import histories
 from stages.policy import backbone
 from stages.policy.beam import beam_items
+from stages.policy.sharing import Reading
 
 LEVELS, CODES, BATCH, BEAM, KEPT, SEEN = 3, 8192, 64, 50, 50, 50
 CATALOGUES = {"12k": 12_000, "1m": 1_000_000, "10m": 10_000_000}
@@ -187,11 +188,11 @@ def index_bytes(trie: Trie) -> int:
 def lists(dataset: str, users: int, beam: int) -> tuple[float, float, float, float]:
     """Users per second of ours, of generate and of the floor, and the share of equal lists, on a set's test users."""
     corpus = histories.load(paths.corpus(dataset))
-    space = Actions(paths.actions(dataset, "semantic_id"), corpus.item_count)
+    space = Actions(paths.actions(dataset, "semantic_id"), corpus)
     folder = paths.model(dataset, "semantic_id", "warmup", 1)
-    model, card = backbone.load(folder, space.fingerprint)
-    plain = Qwen3ForCausalLM.from_pretrained(folder, attn_implementation="sdpa").eval()
     settings = params.load()
+    model, card = backbone.load(folder, space.fingerprint, paths.backbone(settings.axes.backbone), settings.backbone)
+    plain = Qwen3ForCausalLM.from_pretrained(folder, attn_implementation="sdpa").eval()
     judged = np.flatnonzero(corpus.test >= 0)[:users]
     contexts = [corpus.context(user, "test") for user in judged]
     batches = [contexts[start : start + BATCH] for start in range(0, len(contexts), BATCH)]
@@ -201,8 +202,8 @@ def lists(dataset: str, users: int, beam: int) -> tuple[float, float, float, flo
         if number == 1:  # the first round, a warm-up, does not count
             own, theirs, taken, floor = [], [], [0.0, 0.0], 0.0
         started = time.perf_counter()
-        asked = prompts(space, batch, settings.sft.history_items, card.label, exclude_seen)
-        own.append(beam_items(model, asked, space, beam, 10)[0])
+        asked = space.prompts_of(batch, settings.sft.history_items, card.label, exclude_seen)
+        own.append(beam_items(Reading(model, asked), space, beam, 10)[0])
         taken[0] += time.perf_counter() - started
         floor += operations(model.config, asked, space, beam)
         known = [open_codes(space, banned) for banned in asked.banned.tolist()]

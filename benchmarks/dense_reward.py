@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from stages import rl
 from stages.core import params, paths
 from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.files import rounded
-from stages.core.seeding import derived_seed, numpy_generator
+from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories
 from stages.corpus.reserve import divide, held_back_contexts
 from stages.measures.diversity import slate_entropy
@@ -59,24 +58,19 @@ class CategoryShare:
     def entropy(self, items: np.ndarray) -> np.ndarray:
         return slate_entropy(items, self.shares)
 
-    def items_before(self, contexts: np.ndarray) -> list[np.ndarray]:
-        return [self.histories.train(user)[:position] for user, position in contexts]
-
 
 def train(learner: Learner, contexts: np.ndarray, held_out: np.ndarray, steps: int, seed: int) -> Iterator[float]:
     """Expected reward on held-out contexts before the first step and after each."""
 
     def expected() -> float:
         task = learner.task
-        generator = torch.Generator(task.device).manual_seed(derived_seed(seed, "held out"))
-        return float(task.sample(learner.model, held_out, [task.temperature] * 4, generator).total.mean())
+        return float(task.sample(learner.model, held_out, [task.temperature] * 4, seed, "held out").total.mean())
 
     yield expected()
     for step in range(steps):
         drawn = numpy_generator(seed, "contexts", step).permutation(len(contexts))
         now, spare = np.split(contexts[drawn], [USERS])
-        generator = torch.Generator(learner.task.device).manual_seed(derived_seed(seed, step))
-        learner.step(now, spare, generator, compare=False)
+        learner.step(now, spare, False, seed, step)
         yield expected()
 
 

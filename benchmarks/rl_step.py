@@ -26,11 +26,12 @@ import torch
 from accelerate import Accelerator
 from torch.profiler import ProfilerActivity, profile
 
+from stages.action_spaces.base import Asking
 from stages.action_spaces.semantic_id import Actions
+from stages.core import params
 from stages.core.files import write_table
-from stages.core.sections import Backbone
 from stages.objectives import sage
-from stages.policy import backbone
+from stages.policy import backbone, pretrained
 from stages.policy.algorithm import Learner, Recipe
 from stages.policy.task import Task
 from stages.rewards.running_mean import RunningMean
@@ -39,16 +40,14 @@ from stages.semantic_ids.table import id_table
 USERS = {20: 64, 170: 16}  # by items of the prompt, of 61 and 511 tokens: TRL needs minutes for more
 GROUP, ITEMS, LEVELS, CODES, UPDATES, MICRO = 8, 10, 3, 256, 2, 64
 CATALOGUE, TEMPERATURE = 12_000, 0.7
-MODEL = Backbone(
-    hidden_size=128, layers=4, heads=4, feed_forward=384, dropout=0.0, precision="fp32", sft_lr=1e-3, rl_lr=1e-4
-)
+SHAPE = params.load().backbones["tiny"].architecture
+assert SHAPE is not None
 
 
 @dataclass(frozen=True)
 class TwoRewards:
-    """Two rewards that cost nothing, as on TRL's side; contexts are the prompts themselves."""
+    """Two rewards that cost nothing, as on TRL's side."""
 
-    prompts: list[np.ndarray]
     weights = {"first": 1.0, "last": 1.0}  # noqa: RUF012 - a constant of a benchmark
     horizon = 1
     histories = None
@@ -62,36 +61,49 @@ class TwoRewards:
     def entropy(self, items: np.ndarray) -> np.ndarray:
         return (items % 11).std(-1)
 
+
+@dataclass(frozen=True)
+class Given:
+    """Histories that are the prompts themselves."""
+
+    prompts: list[np.ndarray]
+    item_count = CATALOGUE
+
     def items_before(self, contexts: np.ndarray) -> list[np.ndarray]:
         return [self.prompts[user] for user, _ in contexts]
 
 
-def catalogue() -> Actions:
-    """12,000 items of 3 codes."""
+def catalogue(items: list[list[int]]) -> Actions:
+    """12,000 items of 3 codes, and prompts of these items."""
     folder = Path(tempfile.mkdtemp())
     chosen = np.random.default_rng(0).choice(CODES**LEVELS, CATALOGUE, replace=False)
     write_table(folder / "ids.parquet", id_table(np.stack([chosen // CODES**n % CODES for n in range(LEVELS)], 1)))
-    return Actions(folder, CATALOGUE)
+    return Actions(folder, Given([np.array(own) for own in items]))
+
+
+def tiny(tokens: int) -> backbone.Model:
+    """The shipped backbone from scratch."""
+    body = params.load().backbones["tiny"]
+    with tempfile.TemporaryDirectory() as folder:
+        pretrained.fetch(body, Path(folder))
+        return backbone.create(body, Path(folder), tokens, 1)
 
 
 def learner(job: dict[str, Any]) -> Learner:
     """Algorithm 1 with SAGE."""
-    space, machine = catalogue(), Accelerator(cpu=True)
-    model, reference = (backbone.create(MODEL, space.vocabulary, 1).eval() for _ in range(2))
+    space, machine = catalogue(job["items"]), Accelerator(cpu=True)
+    model = tiny(space.new_tokens).eval()
     task = Task(
         space=space,
-        environment=TwoRewards([np.array(items) for items in job["items"]]),
-        label="history",
-        history_items=len(job["items"][0]),
-        exclude_seen=False,
-        slate_length=ITEMS,
+        environment=TwoRewards(),
+        asking=Asking("history", len(job["items"][0]), False, ITEMS),
         group_size=GROUP,
         temperature=TEMPERATURE,
-        device=machine.device,
+        accelerator=machine,
     )
     return Learner(
         model=model,
-        reference=reference,
+        reference=backbone.reference_of(model),
         optimizer=torch.optim.AdamW(model.parameters(), 1e-4),
         objective=sage,
         objective_params=sage.Params(
@@ -119,7 +131,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     contexts = np.array([[user, 0] for user in range(len(job["prompts"]))])
 
     def step(seed: int) -> None:
-        own.step(contexts, contexts[:0], torch.Generator().manual_seed(seed), compare=False)
+        own.step(contexts, contexts[:0], False, seed)
 
     step(0)
     for seed in range(job["rollouts"]):
@@ -128,7 +140,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         seconds.append(time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     started = time.perf_counter()
-    own.task.rollout(own.model, contexts, contexts[:0], 0, torch.Generator().manual_seed(9))
+    own.task.rollout(own.model, contexts, contexts[:0], 0, 9)
     sampling = time.perf_counter() - started
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         step(9)
@@ -164,12 +176,12 @@ def operations(items: int) -> float:
     A multiply and an add per weight and token; a training pass costs three forward passes.
     """
     prompt, users, written = 1 + LEVELS * items, USERS[items], ITEMS * LEVELS
-    hidden, wide = MODEL.hidden_size, MODEL.feed_forward
+    hidden, wide = SHAPE.hidden_size, SHAPE.feed_forward
     slates = users * GROUP
-    weights = MODEL.layers * (4 * hidden * hidden + 3 * hidden * wide)
+    weights = SHAPE.layers * (4 * hidden * hidden + 3 * hidden * wide)
     tokens = users * prompt + slates * (written - 1)
     pairs = users * prompt * prompt / 2 + slates * written * (prompt + written / 2)
-    forward = 2 * weights * tokens + MODEL.layers * 4 * hidden * pairs + 2 * hidden * CODES * slates * written
+    forward = 2 * weights * tokens + SHAPE.layers * 4 * hidden * pairs + 2 * hidden * CODES * slates * written
     return forward * (1 + 3 * UPDATES) / 1e9
 
 
@@ -188,7 +200,8 @@ def child(command: list[str], job: dict[str, Any], threads: int) -> dict[str, An
 
 def compare(trl: str, prompt: int, threads: int, rounds: int, rollouts: int, folder: Path) -> dict[str, float]:
     """Both sides in turn on one prompt length; prints what was measured."""
-    items, space = np.random.default_rng(1).integers(CATALOGUE, size=(USERS[prompt], prompt)), catalogue()
+    items = np.random.default_rng(1).integers(CATALOGUE, size=(USERS[prompt], prompt))
+    space = catalogue(items.tolist())
     tokens = [space.history(own).tolist() for own in items]
     job = {"threads": threads, "items": items.tolist(), "rollouts": rollouts, "updates": UPDATES, "group": GROUP}
     job |= {"model": str(folder), "prompts": tokens, "micro_batch": MICRO, "temperature": TEMPERATURE}
@@ -230,7 +243,7 @@ def main() -> None:
             "--trl has to name the Python of an environment with TRL; see above for the two lines that make one"
         )
     with tempfile.TemporaryDirectory() as folder:
-        backbone.create(MODEL, 3 + CODES * LEVELS, 1).save_pretrained(folder)
+        tiny(3 + CODES * LEVELS).save_pretrained(folder)
         short, long = (
             compare(chosen.trl, prompt, chosen.threads, chosen.rounds, chosen.rollouts, Path(folder))
             for prompt in USERS

@@ -12,75 +12,71 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks.dense_reward import GROUP, OPTIMIZERS, CategoryShare, train
 from stages import prepare, rl
+from stages.action_spaces.base import Asking
 from stages.action_spaces.semantic_id import Actions
 from stages.core import params, paths
 from stages.core.files import write_table
-from stages.core.sections import Backbone
 from stages.corpus import histories, movielens
-from stages.policy import backbone
 from stages.policy.algorithm import Learner
+from stages.policy.backbone import reference_of
 from stages.policy.task import Task
 from stages.rewards.running_mean import RunningMean
 from stages.semantic_ids import rkmeans
 from stages.semantic_ids.collisions import reassign
 from stages.semantic_ids.table import id_table
+from tests.small_policy import scratch, settings
 
 pytestmark = pytest.mark.slow
 
-SMALL = Backbone(
-    hidden_size=64, layers=2, heads=2, feed_forward=128, dropout=0.0, precision="fp32", sft_lr=1e-3, rl_lr=1e-3
-)
+SMALL = settings(hidden=64, feed_forward=128)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> tuple[Actions, histories.Histories]:
     """The corpus, and ids from TF-IDF vectors of the items' text: no encoder to fetch."""
     folder = tmp_path_factory.mktemp("dense")
-    settings = params.load()
+    shipped = params.load()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(params, "load", lambda: settings)
+        patch.setattr(params, "load", lambda: shipped)
         patch.chdir(folder)
         paths.raw("ml-100k").mkdir(parents=True)
-        movielens.download(settings.corpus("ml-100k"), paths.raw("ml-100k"))
+        movielens.download(shipped.corpus("ml-100k"), paths.raw("ml-100k"))
         prepare.main("ml-100k")
         corpus = histories.load(paths.corpus("ml-100k"))
     words = TfidfVectorizer().fit_transform(corpus.items["text"].to_pylist())
     vectors = TruncatedSVD(32, random_state=0).fit_transform(words).astype(np.float32)
-    found = rkmeans.quantise(vectors, 3, settings.semantic_id.model_copy(update={"codebook_size": 32}))
+    found = rkmeans.quantise(vectors, 3, shipped.semantic_id.model_copy(update={"codebook_size": 32}))
     write_table(folder / "ids.parquet", id_table(reassign(found)))
-    return Actions(Path(folder), corpus.item_count), corpus
+    return Actions(Path(folder), corpus), corpus
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_dense_reward_rises(world, optimizer):
     """The share of comedies on held-out users, .30 of the catalogue, is above .90 within 30 steps of 256 slates."""
     space, corpus = world
-    settings = params.load()
-    model, reference = (backbone.create(SMALL, space.vocabulary, 1).eval() for _ in range(2))
-    own = settings.own[optimizer]
-    recipe = rl.recipe(settings.rl, own)
+    shipped, machine = params.load(), Accelerator(cpu=True)
+    model = scratch(space.new_tokens, 1, SMALL).eval()
+    own = shipped.own[optimizer]
+    recipe = rl.recipe(shipped.rl, own)
     if optimizer == "gbpo":  # the divergence from random weights, which the others overcome, holds it at .897
         recipe = replace(recipe, kl=0.0)
     learner = Learner(
         model=model,
-        reference=reference,
+        reference=reference_of(model),
         optimizer=torch.optim.AdamW(model.parameters(), 2e-3),
         objective=params.load_module("objectives", optimizer, "optimizers"),
         objective_params=own,
         task=Task(
             space=space,
             environment=CategoryShare.of(corpus, "Comedy"),
-            label="history",
-            history_items=5,
-            exclude_seen=True,
-            slate_length=10,
+            asking=Asking("history", 5, True, 10),
             group_size=GROUP,
             temperature=0.7,
-            device=torch.device("cpu"),
+            accelerator=machine,
         ),
         recipe=replace(recipe, users_per_pass=None),
         entropy_mean=RunningMean(0.05),
-        accelerator=Accelerator(cpu=True),
+        accelerator=machine,
     )
     contexts = np.array([[user, 10] for user in range(corpus.user_count)])
     rewards = []

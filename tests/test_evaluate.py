@@ -17,7 +17,7 @@ from stages.core.sections import Evaluate
 from stages.measures.slates import parse
 
 TARGET = {"test": np.array([2, 3, -1]), "valid": np.array([1, 0, -1])}  # user 2 has none
-SETTINGS = Evaluate(resamples=200, confidence=0.95, seed=1)
+SETTINGS = Evaluate(max_users=None, resamples=200, confidence=0.95, seed=1)
 
 
 def rows(split, decoder, user, items):

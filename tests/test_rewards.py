@@ -124,7 +124,7 @@ def test_only_weighted_objectives_are_given():
 
 
 def test_items_before_a_context():
-    found = environment({"click": 1.0}).items_before(np.array([[0, 2], [1, 1], [1, 4]]))
+    found = environment({"click": 1.0}).histories.items_before(np.array([[0, 2], [1, 1], [1, 4]]))
     assert [row.tolist() for row in found] == [[0, 1], [4], [4, 5, 0, 1]]
 
 
@@ -212,7 +212,7 @@ def test_modelled_objectives_stand_behind_the_logs(both):
     contexts, items = np.array([[0, 1]]), np.array([[[1, 2], [3, 2]]])
     found = own.rewards(contexts, items)
     assert found.shape == (1, 2, len(own.weights))
-    assert found[..., -2:] == pytest.approx(own.model.rewards(log.items_before(contexts), items))
+    assert found[..., -2:] == pytest.approx(own.model.rewards(log.histories.items_before(contexts), items))
     if both:
         assert found[..., :2] == pytest.approx(log.rewards(contexts, items))
     weights = np.array(list(own.weights.values()))

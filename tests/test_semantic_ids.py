@@ -2,6 +2,7 @@
 
 from itertools import permutations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -384,7 +385,7 @@ CODES = np.array([[0, 1], [2, 0], [0, 0], [1, 2]])
 
 def actions(folder: Path, table: pa.Table) -> Actions:
     write_table(folder / "ids.parquet", table)
-    return Actions(folder, len(CODES))
+    return Actions(folder, SimpleNamespace(item_count=len(CODES)))
 
 
 def test_levels_have_tokens_of_their_own(tmp_path):
@@ -393,8 +394,7 @@ def test_levels_have_tokens_of_their_own(tmp_path):
     assert code_columns(table) == ["code_0", "code_1"]
     space = actions(tmp_path, table)
     assert space.tokens.tolist() == [[3, 7], [5, 6], [3, 6], [4, 8]]
-    assert space.vocabulary == 9
-    assert space.slate_token == 2
+    assert space.new_tokens == 9
     assert space.history(np.array([3, 0])).tolist() == [1, 4, 8, 3, 7]
     assert space.history(np.array([], dtype=np.int64)).tolist() == [1]
     assert space.columns[torch.arange(2), space.trie.codes].tolist() == space.tokens.tolist()
@@ -454,4 +454,4 @@ def test_a_damaged_table_is_refused(tmp_path, table, message):
 
 def test_no_table(tmp_path):
     with pytest.raises(InputError, match=r"ids.parquet: no such file"):
-        Actions(tmp_path, len(CODES))
+        Actions(tmp_path, SimpleNamespace(item_count=len(CODES)))

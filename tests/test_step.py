@@ -42,8 +42,8 @@ RECIPE = algorithm.Recipe(updates=1, minibatches=1, users_per_pass=None, divide_
 CONTEXT_PAIRS = np.array([[0, 2], [1, 4]])
 
 
-def learner(space, precision: str = "fp32", lr: float = 0.05, **recipe) -> algorithm.Learner:
-    model = sharp_model(space)
+def learner(space, precision: str = "fp32", lr: float = 0.05, machine=None, **recipe) -> algorithm.Learner:
+    model, machine = sharp_model(space), machine or Plain(precision)
     histories = logged([*range(12), 13, *range(11)], [0, 1] * 12, [10, 10], [12, 12])
     space = copy.copy(space)
     space.histories = histories
@@ -60,11 +60,11 @@ def learner(space, precision: str = "fp32", lr: float = 0.05, **recipe) -> algor
             asking=Asking("slate", 4, True, 3),
             group_size=8,
             temperature=TEMPERATURE,
-            accelerator=Plain(precision),
+            accelerator=machine,
         ),
         recipe=replace(RECIPE, **recipe),
         entropy_mean=RunningMean(0.1),
-        accelerator=Plain(precision),
+        accelerator=machine,
     )
 
 
