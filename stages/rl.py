@@ -34,6 +34,7 @@ from stages.policy import backbone, diagnostics
 from stages.policy.algorithm import Learner, Recipe
 from stages.policy.device import accelerator
 from stages.policy.heldout import Watch
+from stages.policy.model_card import Facts, write_readme
 from stages.policy.run_state import RunState
 from stages.policy.task import Task
 from stages.rewards.click_model import ClickModel, ModelledFeedback
@@ -80,9 +81,24 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     state.restore_best()
     if not learner.accelerator.is_main_process:
         return
-    with fresh_folder(paths.model(dataset, space, optimizer, seed)) as folder:
+    found = {**state.published(), **diagnostics.of_run(state.curve.rows)}
+    own, path = settings.own[optimizer], paths.model(dataset, space, optimizer, seed)
+    facts = Facts(
+        cell=state.checkpoint.cell,
+        dataset=dataset,
+        space=space,
+        optimizer=optimizer,
+        base=settings.axes.backbone,
+        source=paths.backbone(settings.axes.backbone),
+        path=path,
+        weights=settings.backbone.weights,
+        params={"rl": rl.model_dump(), optimizer: own.model_dump() if own else {}},
+        metrics=found,
+    )
+    with fresh_folder(path) as folder:
         backbone.save(learner.model, card, folder)
-    write_json(paths.run_metrics(dataset, row, seed), {**state.published(), **diagnostics.of_run(state.curve.rows)})
+        write_readme(folder, facts)
+    write_json(paths.run_metrics(dataset, row, seed), found)
     state.checkpoint.drop()
 
 

@@ -53,6 +53,7 @@ def main(dataset: str, space: str, seed: int) -> None:
         max_grad_norm=sft.max_grad_norm,
         patience=sft.patience,
         seed=seed,
+        align_epochs=getattr(settings.policy, "align_epochs", 0),
     )
     coordinates = {"dataset": dataset, "space": space, "seed": seed}
     checkpoint = Checkpoint(*cell_fingerprint("sft", coordinates))

@@ -50,17 +50,17 @@ def scratch(tokens: int, seed: int, body: Backbone | None = None):
         return backbone.create(body, Path(folder), tokens, seed)
 
 
-def catalogue(folder: Path) -> Actions:
+def catalogue(folder: Path, tokenizer=None) -> Actions:
     """14 of the 25 ids of two levels with five codes: prefixes with 5, 4, 3, 1 and 1 items, in mixed order."""
     ids = [(p, c) for p, count in enumerate((5, 4, 3, 1, 1)) for c in range(count)]
     order = np.random.default_rng(0).permutation(ITEMS)
     write_table(folder / "ids.parquet", id_table(np.array(ids)[order]))
-    return actions(folder, ITEMS)
+    return actions(folder, ITEMS, tokenizer)
 
 
-def actions(folder: Path, items: int) -> Actions:
+def actions(folder: Path, items: int, tokenizer=None) -> Actions:
     """The action space of a catalogue of so many items, without histories."""
-    return Actions(folder, SimpleNamespace(item_count=items))
+    return Actions(folder, SimpleNamespace(item_count=items), tokenizer)
 
 
 def sharp_model(space: Actions, seed: int = 0, dropout: float = 0.0):

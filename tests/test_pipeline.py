@@ -91,7 +91,10 @@ def write_params(repository: Path, data: Path) -> None:
         "category_level": None,
     }
     values["semantic_id"]["codebook_size"] = 32
-    values["backbones"]["tiny"] |= {"hidden_size": 16, "layers": 1, "heads": 2, "feed_forward": 32}
+    tiny = values["backbones"]["tiny"]
+    tiny["architecture"] |= {"hidden_size": 16, "layers": 1, "heads": 2, "feed_forward": 32}
+    tiny["spaces"]["text"]["sft"] |= {"epochs": 1}
+    values["text"] |= {"pool_size": 12, "vocabulary": 1000}
     values["sft"] |= {"epochs": 2, "batch_items": 128, "history_items": 10}
     values["rl"] |= {"rollouts": 2, "contexts": 4, "group_size": 4, "evaluate_every": 1, "cold_contexts": 2}
     values["recommend"] |= {"beam_width": 20}
@@ -118,7 +121,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_params(repository, base / "slice-source")
     run(repository, "git", "init", "-q")
     output = run(repository, "dvc", "repro")
-    assert len(stages_run(output)) == 23
+    assert len(stages_run(output)) == 25
     run(repository, "git", "add", "-A")
     run(repository, "git", "commit", "-qm", "first run")
     return repository
@@ -192,6 +195,33 @@ def test_two_seeds_of_two_optimizers(repository: Path) -> None:
     summary = json.loads((repository / "metrics/slice.json").read_text())
     assert "semantic_id-gbpo" not in summary
     assert "semantic_id-sage" in summary
+
+
+def test_native_text_by_one_override(repository: Path) -> None:
+    """The same stages on names picked from pools; written unaided as well. Two processes run the command of one."""
+    overrides = ["action_spaces=[text]", "optimizers=[sft,sage]", "baselines=[]", "recommend.free=true"]
+    output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
+    assert {"sft@slice-text-1", "rl@slice-text-sage-1"} <= stages_run(output)
+    assert not any("semantic_id" in stage for stage in stages_run(output))
+    report = (repository / "reports/slice.md").read_text()
+    rows = ["| text-sft | slate |", "| text-sage | slate |", "| text-sage | beam |", "| text-sage | free |"]
+    assert all(row in report for row in rows)
+    assert report.count("| text | pool |") == 3  # the retriever's own order, once per table
+    found = json.loads((repository / "metrics/slice/text-sage/seed-1.json").read_text())
+    assert found["invalid_share"] == 0
+    assert (
+        found["detail"]["test"]["pool"]["recall@10"][0]
+        <= json.loads((repository / "metrics/slice/text.json").read_text())["pool_recall"]["test"]
+    )
+    curve = repository / "metrics/curves/slice/text-sage/seed-1.csv"
+    alone = pd.read_csv(curve)
+    shared = {**environment(repository), "SAGE_PROCESSES": "2", "OMP_NUM_THREADS": "1"}
+    command = ["dvc", "repro", "--force", "--single-item", "rl@slice-text-sage-1"]
+    done = subprocess.run(command, cwd=repository, env=shared, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    together = pd.read_csv(curve)
+    assert together["reward"].tolist() == pytest.approx(alone["reward"].tolist(), rel=1e-4)
+    assert together["gradient_norm"].tolist() == pytest.approx(alone["gradient_norm"].tolist(), rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Model folders, checkpoints and the training loop of SFT."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,8 @@ from stages.policy import backbone, device, training
 from stages.policy.history_label import HistoryLessons, Window
 from stages.policy.rollout import sample_slates
 from stages.policy.sharing import Reading
-from tests.small_policy import ITEMS, scratch, settings
+from tests import small_backbone
+from tests.small_policy import ITEMS, catalogue, scratch, settings
 
 
 def test_a_policy_folder_round_trip(space, model, asked, tmp_path):
@@ -139,9 +141,10 @@ def fit(
     epochs: int = 4,
     patience=9,
     validation=None,
+    model=None,
 ):
     """A tiny run with dropout, warm-up and changing examples; `stop_at` (epoch, step) raises in the middle of one."""
-    model = scratch(space.new_tokens, 5, settings(dropout=0.2))
+    model = model or scratch(space.new_tokens, 5, settings(dropout=0.2))
     sequences = [np.random.default_rng(user).permutation(ITEMS)[:8] for user in range(9)]
 
     lessons = HistoryLessons(space, sequences, None, 20, 0.0, True, 7)
@@ -261,3 +264,49 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(space, checkpoint, tmp
     assert best == 2
     assert len(validation.seen) == 4
     assert all(torch.equal(weights[name], validation.seen[1][name]) for name in weights)
+
+
+def test_a_resumed_run_with_adapters_ends_with_the_same_weights(tmp_path, monkeypatch):
+    """What is kept between are the adapters and the rows of new tokens alone."""
+    monkeypatch.setenv("SAGE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    body, source = small_backbone.settings(), small_backbone.pretrained_folder(tmp_path)
+    space = catalogue(tmp_path, backbone.tokenizer(source))
+
+    def model():
+        return backbone.create(body, source, space.new_tokens, 1)
+
+    weights, best, curve = fit(space, Checkpoint("whole", "0"), tmp_path / "whole", model=model())
+    broken = Checkpoint("broken", "0")
+    with pytest.raises(InterruptionError):
+        fit(space, broken, tmp_path / "broken", stop_at=(3, 1), model=model())
+    kept = {name.split(".", 1)[1] for name in broken.load()[0] if name.startswith("model.")}
+    assert kept
+    assert all("lora" in name or "trainable_tokens" in name for name in kept)
+    again, best_again, curve_again = fit(space, broken, tmp_path / "broken", model=model())
+    assert (best_again, curve_again) == (best, curve)
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+def test_the_first_epochs_align_the_new_tokens_alone(checkpoint, tmp_path):
+    """A pretrained model with adapters: after one aligning epoch only the rows of new tokens have moved, after a second
+    epoch the adapters have as well. A model without such rows refuses."""
+    body, source = small_backbone.settings(), small_backbone.pretrained_folder(tmp_path)
+    space = catalogue(tmp_path, backbone.tokenizer(source))
+    assert space.tokens.min() == small_backbone.WORDS + 3
+    lessons = HistoryLessons(space, [np.arange(8), np.arange(4, 12)], None, 20, 0.0, True, 7)
+    moved = []
+    for epochs in (1, 2):
+        model = backbone.create(body, source, space.new_tokens, 1)
+        start = {name: weight.clone() for name, weight in model_state("x", model).items()}
+        recipe = replace(tiny_recipe(epochs=epochs), align_epochs=1, warmup=0.0)
+        own = Checkpoint(f"align-{epochs}", "0")
+        curve = Curve(tmp_path / f"{epochs}.csv")
+        training.fit(model, lessons, Given(3.0, 2.0), recipe, Accelerator(cpu=True), own, curve)
+        moved.append({name for name, weight in model_state("x", model).items() if not torch.equal(weight, start[name])})
+    assert moved[0]
+    assert all("trainable_tokens" in name for name in moved[0])
+    assert any("lora" in name for name in moved[1])
+    with pytest.raises(InputError, match=r"align_epochs: the backbone has no rows of new tokens"):
+        training.fit(
+            scratch(space.new_tokens, 5), lessons, Given(1.0), recipe, Accelerator(cpu=True), checkpoint, curve
+        )

@@ -23,6 +23,7 @@ class Checkpoint:
     """One file of tensors and small JSON values, replaced whole."""
 
     def __init__(self, cell: str, fingerprint: str) -> None:
+        self.cell = cell
         root = os.environ.get("SAGE_CHECKPOINTS") or Path.home() / ".cache" / "sage" / "checkpoints"
         self.folder = Path(root, f"{cell}-{fingerprint}")
         self.path = self.folder / "state.safetensors"

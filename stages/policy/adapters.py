@@ -122,6 +122,12 @@ class OwnRows(TrainableTokensLayer):
         return torch.where((tokens >= first)[..., None], rows, old)
 
 
+def new_rows(model: torch.nn.Module) -> set[int]:
+    """Ids of the parameters that are rows of new tokens alone."""
+    layers = [module for module in model.modules() if isinstance(module, TrainableTokensLayer)]
+    return {id(weight) for layer in layers for weight in layer.trainable_tokens_delta.values()}
+
+
 def output_rows(layer: torch.nn.Module, tokens: Tensor) -> Tensor:
     """Rows [.., h] of an output layer for tokens [..], with gradients."""
     return layer.token_adapter.rows(tokens) if isinstance(layer, TrainableTokensWrapper) else layer.weight[tokens]

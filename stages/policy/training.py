@@ -21,6 +21,7 @@ from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.seeding import derived_seed, numpy_generator
 from stages.core.stage import log, progress
+from stages.policy import adapters
 from stages.policy.lessons import Lessons, NextItems
 from stages.policy.processes import own_share, sum_gradients, total
 
@@ -37,6 +38,7 @@ class Recipe:
     max_grad_norm: float
     patience: int  # epochs
     seed: int
+    align_epochs: int = 0  # of the first epochs, in which a pretrained model learns new tokens alone
 
 
 def fit(
@@ -58,6 +60,9 @@ def fit(
     if steps == 0:
         raise InputError("no training sequence: the histories are shorter than what is held back (sft.holdback)")
     model.to(accelerator.device)
+    new_rows = adapters.new_rows(model)
+    if recipe.align_epochs and not new_rows:
+        raise InputError("semantic_id.policy.align_epochs: the backbone has no rows of new tokens apart (lora); use 0")
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
@@ -78,7 +83,8 @@ def fit(
             break
         torch.manual_seed(derived_seed(recipe.seed, "dropout", epoch))
         batches = progress(epoch_batches(lessons, recipe, epoch), f"epoch {epoch + 1}/{recipe.epochs}")
-        train_loss = _one_epoch(model, lessons, batches, optimizer, schedule, recipe, accelerator)
+        frozen = [weight for weight in trained if id(weight) not in new_rows] if epoch < recipe.align_epochs else []
+        train_loss = _one_epoch(model, lessons, batches, optimizer, schedule, recipe, accelerator, frozen)
         valid_loss = validation.loss(model, accelerator)
         log.info("epoch %d: train loss %.4f, validation loss %.4f nats", epoch + 1, train_loss, valid_loss)
         curve.add(epoch=epoch + 1, train_loss=train_loss, valid_loss=valid_loss, **lessons.counts)
@@ -129,8 +135,9 @@ def _one_epoch(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     recipe: Recipe,
     accelerator: Accelerator,
+    frozen: list[torch.nn.Parameter],
 ) -> float:
-    """One pass over the batches; the weighted mean loss per token, in nats."""
+    """One pass over the batches, which leaves `frozen` as it is; the weighted mean loss per token, in nats."""
     model.train()
     sums = torch.zeros(2, device=accelerator.device)
     for batch in batches:
@@ -142,6 +149,8 @@ def _one_epoch(
         if own:
             accelerator.backward(loss / both[1].clamp(min=1))  # 0 where nothing in the batch may be recommended
         sum_gradients(model.parameters(), accelerator)
+        for still in frozen:
+            still.grad = None  # which AdamW passes over
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
