@@ -49,7 +49,9 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     histories = log.histories
     reserve = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed)
     contexts = held_back_contexts(histories, reserve, reserve.learners, rl.horizon)
-    watch = Watch.over(replace(learner.task, environment=log), reserve, rl.reserve_positions, rl.cold_contexts, seed)
+    watch = Watch.over(
+        replace(learner.task, environment=log), reserve, rl.reserve_users, rl.reserve_positions, rl.cold_contexts, seed
+    )
     coordinates = {"dataset": dataset, "space": space, "optimizer": optimizer, "seed": seed}
     state = RunState(
         learner,

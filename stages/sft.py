@@ -46,6 +46,7 @@ def main(dataset: str, space: str, seed: int) -> None:
     stage.log.info("%s parameters, %d new tokens", f"{model.num_parameters():,}", actions.new_tokens)
     recipe = training.Recipe(
         epochs=sft.epochs,
+        max_examples=sft.max_examples,
         batch_items=sft.batch_items,
         lr=body.sft_lr,
         warmup=sft.warmup,
@@ -61,7 +62,7 @@ def main(dataset: str, space: str, seed: int) -> None:
     best_epoch = training.fit(
         model,
         lessons(histories, settings, dataset, actions, asking, seed),
-        NextItems(actions, asking, histories),
+        NextItems(actions, asking, histories, sft.valid_users, seed),
         recipe,
         machine,
         checkpoint,

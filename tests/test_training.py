@@ -100,6 +100,7 @@ class InterruptionError(Exception):
 def tiny_recipe(epochs: int = 4, patience: int = 9) -> training.Recipe:
     return training.Recipe(
         epochs=epochs,
+        max_examples=None,
         batch_items=16,
         lr=1e-2,
         warmup=0.3,
@@ -220,6 +221,12 @@ def test_epoch_batches():
         return [[len(row.items) for row in batch] for batch in training.epoch_batches(lessons, tiny_recipe(), epoch)]
 
     assert sorted(drawn(0)) == [[4, 3, 1], [7, 4], [9]]
+    some = replace(tiny_recipe(), max_examples=2)
+    few = [
+        sorted(len(row.items) for batch in training.epoch_batches(lessons, some, e) for row in batch) for e in range(9)
+    ]
+    assert all(len(drawn_) == 2 for drawn_ in few)
+    assert len(set(map(tuple, few))) > 1  # others in each epoch
     assert drawn(0) == drawn(0)
     assert any(drawn(0) != drawn(epoch) for epoch in range(1, 6))
 

@@ -32,7 +32,7 @@ def supervised(folder: Path, machine) -> list[dict]:
     lessons = SlateLessons(text.space, asking, text.histories, lengths, 2, 0.5, None, True, True, seed=0)
     valid = [text.space.offered(np.array([[user, 4]]))[0, 1] for user in range(3)]
     judged = NextItems(text.space, asking, type(text.histories)(**{**vars(text.histories), "valid": np.array(valid)}))
-    recipe = training.Recipe(STEPS, 1000, 1e-3, 0.1, 0.01, 1.0, STEPS, 0)
+    recipe = training.Recipe(STEPS, None, 1000, 1e-3, 0.1, 0.01, 1.0, STEPS, 0)
     curve = Curve(folder / "sft.csv")
     training.fit(text.model, lessons, judged, recipe, machine, Checkpoint("two", "0"), curve)
     return curve.rows

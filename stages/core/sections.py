@@ -261,6 +261,10 @@ class Sft(Section):
     label: Literal["history", "slate"] | None
     """null: what suits the action space: `history` for Semantic IDs, `slate` for text, which has no other."""
     epochs: Count
+    max_examples: Count | None
+    """Examples of an epoch, drawn anew in each; null: all."""
+    valid_users: Count | None
+    """Users whose validation items judge an epoch, drawn by seed; null: all."""
     batch_items: Count
     item_dropout: Annotated[float, Field(ge=0, lt=1)]
     history_items: Annotated[int, Field(ge=2)]
@@ -313,6 +317,8 @@ class Rl(Section):
     max_grad_norm: Annotated[float, Field(gt=0)]
     weight_decay: NotNegative
     evaluate_every: Count
+    reserve_users: Count | None
+    """Users of each half of the reserve that are looked at; null: all."""
     reserve_positions: Count
     cold_contexts: Count
 

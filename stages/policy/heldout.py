@@ -37,8 +37,13 @@ class Watch:
     seed: int
 
     @classmethod
-    def over(cls, task: Task, reserve: Reserve, positions: int, cold_contexts: int, seed: int) -> "Watch":
-        """Take `positions` evenly spread contexts of each reserve user, and the validation contexts of some users."""
+    def over(
+        cls, task: Task, reserve: Reserve, most: int | None, positions: int, cold_contexts: int, seed: int
+    ) -> "Watch":
+        """Take `positions` evenly spread contexts of each reserve user, and the validation contexts of some users.
+
+        most: users of each half of the reserve, whose order is that of their numbers; None for all.
+        """
         histories, horizon = task.environment.histories, task.environment.horizon
 
         def spread(users: Ints) -> Ints:
@@ -51,8 +56,8 @@ class Watch:
         contexts = np.stack([users, histories.train_length[users]], 1)
         return cls(
             task=task,
-            selection=spread(reserve.selection),
-            report=spread(reserve.report),
+            selection=spread(reserve.selection[:most]),
+            report=spread(reserve.report[:most]),
             cold_prompts=task.prompts(contexts),
             cold=np.flatnonzero(histories.cold),
             seed=seed,

@@ -41,9 +41,11 @@ class Lessons(Protocol):
 class NextItems:
     """Validation: each user's next item, alone behind the prompt that SFT teaches."""
 
-    def __init__(self, space: ActionSpace, asking: Asking, histories: Histories) -> None:
-        """Take the users' validation items. Raises InputError where none may be recommended."""
-        users = np.flatnonzero(histories.valid >= 0)
+    def __init__(
+        self, space: ActionSpace, asking: Asking, histories: Histories, most: int | None = None, seed: int = 0
+    ) -> None:
+        """Take the validation items of at most so many users. Raises InputError where none may be recommended."""
+        users = histories.judged("valid", most, seed)
         contexts = np.stack([users, histories.train_length[users]], 1)
         order = np.argsort(contexts[:, 1], kind="stable")  # in order of length, so that little is padded
         self.space, self.asking = space, asking

@@ -31,6 +31,7 @@ class Recipe:
     """How to train; see the section `sft` of params.yaml."""
 
     epochs: int
+    max_examples: int | None  # of an epoch
     batch_items: int  # items per step, padding included
     lr: float
     warmup: float  # share of the steps
@@ -115,7 +116,7 @@ def epoch_batches(lessons: Lessons, recipe: Recipe, epoch: int) -> list[list[Any
     long ones.
     """
     examples, generator = lessons.epoch(epoch), numpy_generator(recipe.seed, "order", epoch)
-    order = generator.permutation(len(examples))
+    order = generator.permutation(len(examples))[: recipe.max_examples]
     size = np.array([lessons.size(examples[index]) for index in order])
     batches: list[list[Any]] = []
     width = 0
