@@ -1,8 +1,8 @@
 """SAGE as a graph of DVC stages, from raw data to the paper's tables.
 
-    download ─ prepare ─┬─ tokenize ── sft ── rl ── recommend ── evaluate ─┐
-                        │                                                  ├─ tabulate
-                        └─ baseline ─────────────── evaluate_baseline ─────┘
+    download ─ prepare ─┬─ tokenize ─┬─ sft ── rl ── recommend ── evaluate ─┐
+                        ├─ render ───┘                                      ├─ tabulate
+                        └─ baseline ──────────────── evaluate_baseline ─────┘
 
 Modules in this folder are the stages: `python -m stages.rl --help`. Folders are libraries: they import no stage, read
 no params and know no paths. dvc.yaml wires the stages, params.yaml holds every number.

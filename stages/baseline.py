@@ -1,4 +1,4 @@
-"""Train a published recommender and write its lists in the schema of slates (decoder `list`).
+"""Train a recommender to compare with and write its lists in the schema of slates (decoder `list`).
 
 Reads data/<dataset>/corpus, writes data/<dataset>/slates/<baseline>/seed-<n>.parquet. No measure is taken here.
 """

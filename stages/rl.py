@@ -69,7 +69,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
         state.curve.restore([{"step": 0, "cold_mass": watch.cold_mass(learner)}])
     for step in stage.progress(range(state.step, steps), f"rl {row}"):
         started = time.perf_counter()
-        learner.set_rate(min(1.0, (step + 1) / max(1, rl.warmup)))
+        learner.set_rate(min(1.0, (step + 1) / max(1, rl.lr_warmup)))
         look = (step + 1) % rl.evaluate_every == 0 or step + 1 == steps
         drawn = numpy_generator(seed, "contexts", step).permutation(len(contexts))
         now, spare = np.split(contexts[drawn], [rl.contexts])

@@ -49,7 +49,7 @@ def main(dataset: str, space: str, seed: int) -> None:
         max_examples=sft.max_examples,
         batch_items=sft.batch_items,
         lr=body.sft_lr,
-        warmup=sft.warmup,
+        lr_warmup=sft.lr_warmup,
         weight_decay=sft.weight_decay,
         max_grad_norm=sft.max_grad_norm,
         patience=sft.patience,

@@ -95,7 +95,7 @@ FAULTS = {
     "axis missing": ({"seeds": DELETE}, "seeds: missing"),
     "text for number": ({"sage.eps_boost": "high"}, "sage.eps_boost: .*valid number.*'high'"),
     "fraction for count": ({"rl.group_size": 4.5}, "rl.group_size: .*valid integer.*4.5"),
-    "list for number": ({"sft.warmup": [0.1]}, "sft.warmup: .*valid number"),
+    "list for number": ({"sft.lr_warmup": [0.1]}, "sft.lr_warmup: .*valid number"),
     "null for number": ({"sft.epochs": None}, "sft.epochs: .*valid integer.*None"),
     "bool for number": ({"sage.eps_boost": True}, r"sage.eps_boost: true and false are no values .*\(found True\)"),
     "bool for optional number": ({"sage.lr": False}, "sage.lr: true and false are no values"),

@@ -197,33 +197,6 @@ def test_two_seeds_of_two_optimizers(repository: Path) -> None:
     assert "semantic_id-sage" in summary
 
 
-def test_native_text_by_one_override(repository: Path) -> None:
-    """The same stages on names picked from pools; written unaided as well. Two processes run the command of one."""
-    overrides = ["action_spaces=[text]", "optimizers=[sft,sage]", "baselines=[]", "recommend.free=true"]
-    output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
-    assert {"sft@slice-text-1", "rl@slice-text-sage-1"} <= stages_run(output)
-    assert not any("semantic_id" in stage for stage in stages_run(output))
-    report = (repository / "reports/slice.md").read_text()
-    rows = ["| text-sft | slate |", "| text-sage | slate |", "| text-sage | beam |", "| text-sage | free |"]
-    assert all(row in report for row in rows)
-    assert report.count("| text | pool |") == 3  # the retriever's own order, once per table
-    found = json.loads((repository / "metrics/slice/text-sage/seed-1.json").read_text())
-    assert found["invalid_share"] == 0
-    assert (
-        found["detail"]["test"]["pool"]["recall@10"][0]
-        <= json.loads((repository / "metrics/slice/text.json").read_text())["pool_recall"]["test"]
-    )
-    curve = repository / "metrics/curves/slice/text-sage/seed-1.csv"
-    alone = pd.read_csv(curve)
-    shared = {**environment(repository), "SAGE_PROCESSES": "2", "OMP_NUM_THREADS": "1"}
-    command = ["dvc", "repro", "--force", "--single-item", "rl@slice-text-sage-1"]
-    done = subprocess.run(command, cwd=repository, env=shared, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    together = pd.read_csv(curve)
-    assert together["reward"].tolist() == pytest.approx(alone["reward"].tolist(), rel=1e-4)
-    assert together["gradient_norm"].tolist() == pytest.approx(alone["gradient_norm"].tolist(), rel=1e-3)
-
-
 @pytest.mark.parametrize(
     ("stage", "outs"),
     [
@@ -298,3 +271,30 @@ def test_a_run_that_diverges_publishes_nothing(repository, tmp_path, stage, mess
     assert done.returncode == 1
     assert re.search(message, done.stderr.splitlines()[-1])
     assert policy.read_bytes() == before
+
+
+def test_native_text_by_one_override(repository: Path) -> None:
+    """The same stages on names picked from pools; written unaided as well. Two processes run the command of one."""
+    overrides = ["action_spaces=[text]", "optimizers=[sft,sage]", "baselines=[]", "recommend.free=true"]
+    output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
+    assert {"sft@slice-text-1", "rl@slice-text-sage-1"} <= stages_run(output)
+    assert not any("semantic_id" in stage for stage in stages_run(output))
+    report = (repository / "reports/slice.md").read_text()
+    rows = ["| text-sft | slate |", "| text-sage | slate |", "| text-sage | beam |", "| text-sage | free |"]
+    assert all(row in report for row in rows)
+    assert report.count("| text | pool |") == 3  # the retriever's own order, once per table
+    found = json.loads((repository / "metrics/slice/text-sage/seed-1.json").read_text())
+    assert found["invalid_share"] == 0
+    assert (
+        found["detail"]["test"]["pool"]["recall@10"][0]
+        <= json.loads((repository / "metrics/slice/text.json").read_text())["pool_recall"]["test"]
+    )
+    curve = repository / "metrics/curves/slice/text-sage/seed-1.csv"
+    alone = pd.read_csv(curve)
+    shared = {**environment(repository), "SAGE_PROCESSES": "2", "OMP_NUM_THREADS": "1"}
+    command = ["dvc", "repro", "--force", "--single-item", "rl@slice-text-sage-1"]
+    done = subprocess.run(command, cwd=repository, env=shared, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    together = pd.read_csv(curve)
+    assert together["reward"].tolist() == pytest.approx(alone["reward"].tolist(), rel=1e-4)
+    assert together["gradient_norm"].tolist() == pytest.approx(alone["gradient_norm"].tolist(), rel=1e-3)

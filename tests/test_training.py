@@ -103,7 +103,7 @@ def tiny_recipe(epochs: int = 4, patience: int = 9) -> training.Recipe:
         max_examples=None,
         batch_items=16,
         lr=1e-2,
-        warmup=0.3,
+        lr_warmup=0.3,
         weight_decay=0.01,
         max_grad_norm=1.0,
         patience=patience,
@@ -305,7 +305,7 @@ def test_the_first_epochs_align_the_new_tokens_alone(checkpoint, tmp_path):
     for epochs in (1, 2):
         model = backbone.create(body, source, space.new_tokens, 1)
         start = {name: weight.clone() for name, weight in model_state("x", model).items()}
-        recipe = replace(tiny_recipe(epochs=epochs), align_epochs=1, warmup=0.0)
+        recipe = replace(tiny_recipe(epochs=epochs), align_epochs=1, lr_warmup=0.0)
         own = Checkpoint(f"align-{epochs}", "0")
         curve = Curve(tmp_path / f"{epochs}.csv")
         training.fit(model, lessons, Given(3.0, 2.0), recipe, Accelerator(cpu=True), own, curve)

@@ -2,7 +2,8 @@
 
 Nodes are numbered from the root = 0, level by level and inside a level by their codes, so that a node's children are
 neighbours: one number per node says where they start (compressed sparse rows), and the next state is the child's own
-number. A step looks at the children of the nodes at hand alone; its cost does not grow with the catalogue.
+number. A step looks at the children of the nodes at hand alone, padded to as many as the level's widest node has; its
+cost does not grow with the catalogue.
 
 Items that must not be named (seen by the user, or in the slate already) are given as lists, and so are those that alone
 may be (a category, what is new); a child may be taken where an item is left behind it when the lists are counted. So a

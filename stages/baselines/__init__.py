@@ -1,1 +1,1 @@
-"""Published recommenders to compare with, one module each: `Params` and `recommend`."""
+"""Recommenders to compare with, one module each: `Params` and `recommend`."""

@@ -3,8 +3,8 @@
     c[i, j] = sum over pairs (i at p, j at p + d) of the training part, 1 <= d <= window, of 1 / d
     score(j | context) = sum over its last `last_items` items i, newest first with age 0, 1, .., of decay^age * c[i, j]
 
-No learning and no tuning, and better than most published rows on Amazon: always reported. `sft` uses the same counts to
-fill up slate labels. Left out: any normalisation by popularity.
+No learning and little to tune, so a learnt model has to beat it: always reported. `sft` and the retriever of that name
+use the same counts. Left out: any normalisation by popularity.
 """
 
 from collections.abc import Sequence

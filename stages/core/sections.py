@@ -268,7 +268,8 @@ class Sft(Section):
     batch_items: Count
     item_dropout: Annotated[float, Field(ge=0, lt=1)]
     history_items: Annotated[int, Field(ge=2)]
-    warmup: Share
+    lr_warmup: Share
+    """Share of the steps over which the learning rate rises to its value."""
     weight_decay: NotNegative
     max_grad_norm: Annotated[float, Field(gt=0)]
     patience: Count
@@ -307,7 +308,7 @@ class Rl(Section):
     """Parts of a pass, with one optimizer step each."""
     users_per_pass: Count | None
     """Users whose slates are in memory at once, null: a minibatch. A matter of memory and speed alone."""
-    warmup: Annotated[int, Field(ge=0)]
+    lr_warmup: Annotated[int, Field(ge=0)]
     """Rollouts over which the learning rate rises to its value."""
     temperature: Annotated[float, Field(gt=0)]
     horizon: Count

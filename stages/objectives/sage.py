@@ -9,7 +9,8 @@
 Two bounds act. Boost: a rewarded slate rises until r = 1 + eps_boost. Floor: a rejected slate falls until
 r = 2 - lambda, so one of normal diversity (lambda = 1) stops at r = 1 and one of low diversity is pushed further down.
 
-Two other forms have Eq. 3 as gradient: J = mean of sg(r / Phi) A 1/L sum_t log pi(i_t), with, for A >= 0 | for A < 0,
+Two other forms have Eq. 3 as gradient: J = mean of sg(r / Phi) A 1/L sum_t log pi(i_t), sg for stop-gradient, with, for
+A >= 0 | for A < 0,
     gradient  Phi = max(1, r / (1 + eps_boost)) | max(1, (1 - pi_g) / (lambda pi_old_g)), as text and Figure 3 mean it:
               GBPO's bound, relaxed, on pi_g, the geometric mean of the items' pi: while that is small, little falls
     literal   Phi = 1 / (1 + eps_boost) if r > 1 + eps_boost, else 1 | max(1, (1 - r) / lambda), as printed (Eq. 4 | 5)
@@ -20,6 +21,7 @@ Where we differ, and what follows from the paper as printed:
 - r > 1 with A < 0 has no bound; `dual_clip` is one, ours.
 - Eq. 4 gives r (1 + eps_boost), where the text keeps it at 1 + eps_boost; Eq. 5 is 1 whatever r is (both tested).
 - ratio_norm `token` averages over tokens wherever the above does over items. Hbar's rate is ours: rl.entropy_rate.
+- H is in bits, as the measure of the reports; the paper gives no unit, and beta hangs on it.
 - RL adds the divergence from the SFT policy (k3) to the loss, with weight rl.kl; the paper gives none.
 """
 

@@ -34,7 +34,7 @@ class Recipe:
     max_examples: int | None  # of an epoch
     batch_items: int  # items per step, padding included
     lr: float
-    warmup: float  # share of the steps
+    lr_warmup: float  # share of the steps
     weight_decay: float
     max_grad_norm: float
     patience: int  # epochs
@@ -66,7 +66,7 @@ def fit(
         raise InputError("semantic_id.policy.align_epochs: the backbone has no rows of new tokens apart (lora); use 0")
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
+    schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.lr_warmup * steps), steps)
     best_epoch, best_loss, first = -1, float("inf"), 0
     best = snapshot("best", model)
     if (state := checkpoint.load()) is not None:
