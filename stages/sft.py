@@ -10,15 +10,17 @@ SAGE_PROCESSES=n in the environment, n processes share out every batch.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from stages.action_spaces.base import ActionSpace, Asking
 from stages.baselines import transitions
 from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
-from stages.core.errors import one_of
+from stages.core.errors import InputError, one_of
 from stages.core.files import fresh_folder
 from stages.core.params import Params
 from stages.core.provenance import cell_fingerprint, made_by
@@ -27,6 +29,7 @@ from stages.corpus.reserve import divide
 from stages.policy import backbone, training
 from stages.policy.device import accelerator
 from stages.policy.history_label import HistoryLessons
+from stages.policy.item_lessons import ItemLessons, MixedLessons
 from stages.policy.lessons import Lessons, NextItems
 from stages.policy.slate_label import SlateLessons
 
@@ -61,7 +64,7 @@ def main(dataset: str, space: str, seed: int) -> None:
     curve = Curve(paths.curve(dataset, paths.row(space, "warmup"), seed))
     best_epoch = training.fit(
         model,
-        lessons(histories, settings, dataset, actions, asking, seed),
+        with_items(lessons(histories, settings, dataset, actions, asking, seed), settings.policy, histories, tokenizer),
         NextItems(actions, asking, histories, sft.valid_users, seed),
         recipe,
         machine,
@@ -106,6 +109,21 @@ def lessons(
         unaided=getattr(settings.policy, "loss", "constrained") == "full",
         seed=seed,
     )
+
+
+def with_items(
+    taught: Lessons, policy: Any, histories: Histories, tokenizer: PreTrainedTokenizerBase | None
+) -> Lessons:
+    """Mix in what ties Semantic IDs to titles, where the action space asks for it."""
+    to_id, to_title = getattr(policy, "title_to_id", 0.0), getattr(policy, "id_to_title", 0.0)
+    if not to_id and not to_title:
+        return taught
+    if tokenizer is None:
+        raise InputError(
+            "semantic_id.policy: title_to_id and id_to_title need a pretrained backbone, with tokens for titles; use 0"
+        )
+    titles = histories.items["title"].to_pylist()
+    return MixedLessons([taught, ItemLessons.of(taught.space, tokenizer, titles, to_id, to_title)])
 
 
 def retriever(histories: Histories, seen: Ints, counts: transitions.Params) -> Callable[[Ints, Ints], Sequence[Ints]]:

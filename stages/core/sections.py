@@ -108,6 +108,10 @@ class SemanticIdPolicy(Section):
 
     align_epochs: Annotated[int, Field(ge=0)]
     """Of SFT's first epochs, in which a pretrained model learns the new tokens alone."""
+    title_to_id: NotNegative
+    """Weight in SFT of writing an item's id behind its title, for a pretrained model; next items weigh 1."""
+    id_to_title: NotNegative
+    """Weight of writing its title behind its id."""
 
 
 class SemanticId(Section):

@@ -25,8 +25,11 @@ BATCH = 128  # contexts scored at once
 class Lessons(Protocol):
     """Examples under one label. An example is what `loss` takes; nobody else looks inside."""
 
-    counts: dict[str, int]
-    """Of the last epoch, for the curve."""
+    space: ActionSpace
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Of the last epoch, for the curve."""
 
     def epoch(self, number: int) -> list[Any]:
         """The examples of an epoch, drawn from (seed, epoch)."""
