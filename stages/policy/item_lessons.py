@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class ItemLessons:
-    """Every item once per epoch, from title to id, held to the catalogue, and from id to title, where they have weight."""
+    """Every item once per epoch, from title to id, held to the catalogue, and from id to title, as they have weight."""
 
     space: Catalogue
     titles: list[Ints]
