@@ -15,7 +15,11 @@ import os
 # the waking: a step of SFT takes 0.7 of its time alone, and 1.15 of it beside a second such process.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+PROCESSES = os.environ.get(
+    "SAGE_PROCESSES", "1"
+)  # which share the cores; stages/core/stage.py refuses what is no number
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // max(1, int(PROCESSES) if PROCESSES.isdecimal() else 1))))
 # Large pages for torch's buffers: a training step on a CPU otherwise spends up to half its time on page faults.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -94,8 +94,9 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
         source=paths.backbone(settings.axes.backbone),
         path=path,
         weights=settings.backbone.weights,
-        params={"rl": rl.model_dump(), optimizer: own.model_dump() if own else {}},
-        metrics=found,
+        # without a step the folder is the warm-up's, whatever `rl` says: it makes no cell behind it run again
+        params={"rl": rl.model_dump(), optimizer: own.model_dump() if own else {}} if steps else {},
+        metrics=found if steps else {},
     )
     with fresh_folder(path) as folder:
         backbone.save(learner.model, card, folder)

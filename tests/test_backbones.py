@@ -11,7 +11,7 @@ import torch
 from peft.tuners.trainable_tokens import TrainableTokensLayer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import BloomConfig, MistralConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers import BloomConfig, GraniteConfig, MistralConfig, PhiConfig, Qwen3Config, Qwen3ForCausalLM
 
 from stages.action_spaces.base import Prompts
 from stages.core.checkpoints import (
@@ -517,3 +517,19 @@ def test_a_resumed_run_of_adapters(source, checkpoint: Checkpoint, tied: bool) -
     expected, found = trained(whole), trained(second)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("kind", ["scale", "bias"])
+def test_models_that_change_their_logits_are_refused(tmp_path, kind):
+    """What is behind the output layer would be left out of every probability."""
+    config = {
+        "scale": lambda: GraniteConfig(logits_scaling=4.0, **SHAPE),
+        "bias": lambda: PhiConfig(**SHAPE),
+    }[kind]()
+    write_model(tmp_path / "base", config)
+    if kind == "bias":
+        tensors = load_file(tmp_path / "base" / "model.safetensors")
+        tensors["lm_head.bias"] = torch.ones_like(tensors["lm_head.bias"])
+        save_file(tensors, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="changes its logits behind the output layer"):
+        backbone.create(settings(lora=None), tmp_path / "base", 0, 1)

@@ -28,7 +28,7 @@ def naive(histories, visible, user: int, position: int, counts: Fill) -> dict[in
     found: dict[int, float] = {}
     for age, voter in enumerate(context[::-1][: counts.last_items]):
         for (first, second), weight in pairs.items():
-            if first == voter and second not in context:
+            if first == voter:
                 found[second] = found.get(second, 0.0) + counts.decay**age * weight
     return found
 
@@ -95,6 +95,26 @@ def test_neighbours_where_items_come_back_and_none_is_hidden(seed):
         assert (row >= 0).all()
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_transitions_where_items_come_back_and_none_is_hidden(seed):
+    """What followed an item anywhere in the user's own history is taken off."""
+    histories, visible, contexts = small_log(seed, again=True)
+    found = transitions.candidates(histories, visible, contexts, 4, False, COUNTS)
+    for (user, position), row in zip(contexts, found, strict=True):
+        want = naive(histories, visible, user, position, COUNTS)
+        best = (sorted(want.values(), reverse=True) + [0.0] * 4)[:4]
+        assert [want.get(item, 0.0) for item in row.tolist()] == pytest.approx(best)
+        assert (row >= 0).all()
+
+
+def test_a_users_future_is_not_in_his_counts():
+    """0 1 0 2 is all there is of 0: after the first 0 nothing is known, and popularity ranks."""
+    histories = logged([0, 1, 0, 2, 3, 3, 3], [0] * 7, [4, 3], [4, 3])
+    found = transitions.candidates(histories, np.array([4, 3]), np.array([[0, 1]]), 1, False, COUNTS)
+    assert found.tolist() == [[3]]
+
+
 def test_neighbours_by_hand():
     """Users have 0 1, 0 1 2 and 2 3. For the last, whose own are not counted, after 2: 0 and 1 are had with it, by one
     of the one user with 2 and the two users with 0: 1 / sqrt(2). 3 is had with it by nobody else.
@@ -143,7 +163,8 @@ def test_mix_by_hand():
 )
 def test_quotas_by_hand(shares, size, places):
     found = quotas({str(number): share for number, share in enumerate(shares)}, size)
-    assert list(found.values()) == places
+    assert [found[str(number)] for number in range(len(shares))] == places
+    assert [shares[int(name)] for name in found] == sorted(shares, reverse=True)  # whatever the order they are given in
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 200))

@@ -1,6 +1,6 @@
 """Native text with a model: prompts, sampling, scoring, ranking, SFT's loss and free writing, by enumeration."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from stages.action_spaces.base import Asking
 from stages.core.errors import InputError
+from stages.corpus.histories import Histories
 from stages.policy import heldout
 from stages.policy.beam import next_items
 from stages.policy.free import free_slates
@@ -18,7 +19,10 @@ from stages.policy.noise import keys_of
 from stages.policy.rollout import sample_slates
 from stages.policy.sharing import Reading
 from stages.policy.slate_label import Example, SlateLessons
+from stages.policy.task import Task
+from tests.small_policy import scratch, settings
 from tests.small_text import POLICY, SIZE, TITLES, world
+from tests.test_step import Plain
 
 CONTEXTS = np.array([[0, 4], [1, 3], [2, 5]])
 ASKING = Asking("slate", 3, True, 4)
@@ -247,3 +251,49 @@ def test_too_small_a_pool(text):
     asked = text.space.prompts(CONTEXTS, ASKING)
     with pytest.raises(InputError, match=rf"a pool holds {SIZE - 1} candidates, fewer than the {SIZE} of a slate"):
         sample_slates(Reading(text.model, asked), text.space, [1.0], SIZE, None)
+
+
+def test_groups_of_other_users_stand_by_their_own_prompts(text):
+    """Refilled groups have other pools, with more or fewer tokens: every slate is scored as it was sampled."""
+    ones = Ones(text.histories)
+    task = Task(text.space, ones, ASKING, 3, 0.7, Plain())
+    spare = np.array([[0, 2], [0, 3], [1, 4], [1, 2], [2, 3], [2, 4]])
+    for first in range(3):
+        ones.silent = set(map(tuple, CONTEXTS[[first]].tolist()))
+        found = task.rollout(text.model, CONTEXTS, np.roll(spare, first, 0), 2, 5)
+        assert found.contexts[first].tolist() == np.roll(spare, first, 0)[0].tolist()
+        scored, _ = slate_log_probs(text.model, found.prompts, text.space, found.slates, 0.7)
+        assert torch.allclose(scored, found.slates.log_probs, atol=1e-4)
+        for row in range(3):
+            held = text.space.offered(found.contexts[row : row + 1])[0].tolist()
+            assert set(found.slates.items[row].flatten().tolist()) <= set(held)
+
+
+def test_dropout_reaches_slates(text):
+    """In training mode two passes differ, in evaluation they do not."""
+    model = scratch(text.space.new_tokens, 0, settings(dropout=0.5))
+    asked = text.space.prompts(CONTEXTS, ASKING)
+    found = sample_slates(Reading(text.model, asked), text.space, [1.0], 4, keys_of(CONTEXTS, 3))
+    for training in (True, False):
+        first, again = (slate_log_probs(model.train(training), asked, text.space, found, 1.0)[0] for _ in range(2))
+        assert torch.equal(first, again) is not training
+
+
+@dataclass
+class Ones:
+    """Rewards that differ between the slates of all but the silent contexts."""
+
+    histories: Histories
+    silent: set = field(default_factory=set)
+    weights = {"one": 1.0}  # noqa: RUF012 - a constant
+    horizon = 1
+
+    def rewards(self, contexts, items):
+        loud = np.array([tuple(context) not in self.silent for context in contexts.tolist()])
+        return (np.arange(items.shape[1]) * loud[:, None])[..., None].astype(float)
+
+    def weighted(self, rewards):
+        return rewards[..., 0]
+
+    def entropy(self, items):
+        return np.zeros(items.shape[:2])

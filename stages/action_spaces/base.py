@@ -54,6 +54,13 @@ class Prompts(NamedTuple):
         chosen = self._mapped(lambda tensor: tensor[users])
         return chosen._replace(tokens=chosen.tokens[:, :width], mask=chosen.mask[:, :width])
 
+    def with_choices(self, count: int) -> "Prompts":
+        """The same, with room for `count` choices at each token where slates are picked from candidates."""
+        if self.pool is None:
+            return self
+        columns = torch.nn.functional.pad(self.pool.columns, (0, count - self.pool.columns.shape[1]))
+        return self._replace(pool=self.pool._replace(columns=columns))
+
     def _mapped(self, change) -> "Prompts":  # type: ignore[no-untyped-def]
         only = None if self.only is None else change(self.only)
         pool = None if self.pool is None else Pool(*map(change, self.pool))

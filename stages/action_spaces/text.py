@@ -20,6 +20,7 @@ from stages.core.errors import InputError
 from stages.core.sections import TextPolicy
 from stages.corpus.histories import Histories, Ints
 from stages.policy.backbone import output_rows
+from stages.policy.weights import loading
 from stages.rendering.chat import chat_form
 from stages.rendering.names import SEPARATOR
 from stages.rendering.prompts import Renderer
@@ -42,12 +43,31 @@ class Actions:
         self.renderer = Renderer.over(histories, shown, policy.window_days)
         self.new_tokens = 0
         if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+            with loading(folder / "tokenizer", "not a tokenizer that can be loaded", "render"):
+                tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
             self.new_tokens = len(tokenizer)
         self.tokenizer = tokenizer
         self.chat = tuple(self._ids(part, control=True) for part in chat_form(tokenizer))
-        self.fingerprint = hashlib.sha256(self.names.tobytes()).hexdigest()[:16]
         self._known: dict[str, Ints] = {}
+        self._check()
+        self.fingerprint = hashlib.sha256(self.names.tobytes()).hexdigest()[:16]
+
+    def _check(self) -> None:
+        """Raise InputError where names cannot be told apart in tokens, or pools leave a prompt no room."""
+        if not len(self._ids(SEPARATOR)):
+            raise InputError("the backbone's tokenizer has no token for a line break; take another backbone")
+        _, first, twins = np.unique(self.names, axis=0, return_index=True, return_inverse=True)
+        if len(first) < self.item_count:
+            one = int(np.flatnonzero(first[twins.ravel()] != np.arange(self.item_count))[0])
+            pair = [self.renderer.names[item] for item in (first[twins.ravel()[one]], one)]
+            raise InputError(f"the backbone's tokenizer spells two names alike, {pair[0]!r} and {pair[1]!r}")
+        length = np.array([len(self._line(line + "\n")) for line in self.renderer.lines] + [0])  # the last for none
+        longest = int(length[self.pools].sum(1).max())
+        if longest > self.policy.max_tokens:
+            raise InputError(
+                f"a pool has {longest} tokens, more than text.policy.max_tokens {self.policy.max_tokens}; raise that "
+                "further, for profile and history, or lower text.pool_size"
+            )
 
     @cached_property
     def names(self) -> Ints:
@@ -118,7 +138,8 @@ class Actions:
     def _prompt(self, user: int, position: int, pool: Ints, asking: Asking) -> Ints:
         """Tokens of a prompt; the history's oldest items are left out to keep to max_tokens."""
         parts = self.renderer.parts(user, position, pool[pool >= 0], asking.slate_length)
-        before, behind = self._lines(parts.head), self._lines(parts.tail)
+        before = [self._ids(line) for line in parts.head.splitlines(keepends=True)]
+        behind = [self._line(line) for line in parts.tail.splitlines(keepends=True)]
         room = self.policy.max_tokens - sum(map(len, (*self.chat, *before, *behind)))
         if room < 0:
             raise InputError(
@@ -132,9 +153,6 @@ class Actions:
                 break
             shown.append(own)
         return np.concatenate([self.chat[0], *before, *reversed(shown), *behind, self.chat[1]])
-
-    def _lines(self, text: str) -> list[Ints]:
-        return [self._line(line) for line in text.splitlines(keepends=True)]
 
     def _line(self, line: str) -> Ints:
         """Tokens of a line; those of the items are met again and again."""

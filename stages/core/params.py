@@ -4,8 +4,9 @@ Every stage loads and checks the whole file before it starts, so that a misspelt
 runs and names itself: section.key, the value, what is allowed. Shared sections are declared in sections.py; an
 optimizer's or a baseline's own section is the class `Params` of the module that bears its name, found by that name.
 
-Checking imports those modules, so this file is no dependency of any stage in dvc.yaml: it changes no value, it only
-refuses some. What a stage reads is declared under `params` there.
+Checking imports those modules, so this file is no dependency of any stage in dvc.yaml: it refuses values, and puts
+those that a backbone has for an action space in the place of the shared ones (`Params.on`). What a stage reads is
+declared under `params` there.
 """
 
 import difflib
@@ -105,15 +106,20 @@ class Params(Section):
     policy: Any = None
     """What an action space tells its policies, after `on`: the key `policy` of its section."""
 
-    def on(self, space: str) -> Self:
-        """The file as the backbone has it on an action space: `sft`, `rl`, `policy`. Raises InputError for a misfit."""
-        name = f"backbones.{self.axes.backbone}.spaces"
-        one_of("--space", space, list(self.backbone.spaces), f"keys of {name}")
-        tuned = self.backbone.spaces[space]
-        sft = _parse(Sft, self.sft.model_dump() | tuned.sft, f"{name}.{space}.sft")
-        rl = _parse(Rl, self.rl.model_dump() | tuned.rl, f"{name}.{space}.rl")
+    def on(self, space: str, backbone: str | None = None) -> Self:
+        """The file as a backbone, by default the chosen one, has it on an action space: `sft`, `rl`, `policy`.
+
+        Raises InputError for a misfit.
+        """
+        chosen = backbone or self.axes.backbone
+        spaces, name = self.backbones[chosen].spaces, f"backbones.{chosen}.spaces"
+        one_of(name, space, modules("action_spaces"), "modules of stages/action_spaces")
+        if space not in spaces:
+            raise InputError(f"params.yaml: {name}: '{space}' is missing; add it, with sft, rl and policy")
+        sft = _parse(Sft, self.sft.model_dump() | spaces[space].sft, f"{name}.{space}.sft")
+        rl = _parse(Rl, self.rl.model_dump() | spaces[space].rl, f"{name}.{space}.rl")
         told = getattr(self, space).policy
-        policy = _parse(type(told), told.model_dump() | tuned.policy, f"{name}.{space}.policy")
+        policy = _parse(type(told), told.model_dump() | spaces[space].policy, f"{name}.{space}.policy")
         found = self.model_copy(update={"sft": sft, "rl": rl, "policy": policy})
         try:
             found._fit_together()
@@ -171,8 +177,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
         "",
     )
     _check_axes(params.axes, values)
-    for space in params.backbone.spaces:
-        params.on(space)
+    for name, backbone in params.backbones.items():
+        for space in backbone.spaces:
+            params.on(space, name)
     return params.model_copy(update={"own": own})
 
 

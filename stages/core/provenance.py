@@ -65,9 +65,10 @@ def hash_of(root: Path, names: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in sorted(names):
         for path in _files(root / name):
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
-            digest.update(content)
+            digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 24):
+                    digest.update(block)
     return digest.hexdigest()[:DIGITS]
 
 

@@ -158,7 +158,7 @@ class Text(Section):
     pool_size: Annotated[int, Field(ge=2)]
     """N, candidates per context."""
     retrievers: dict[Name, Share] = Field(min_length=1)
-    """Modules of stages/retrievers and their share of the pool, in the order in which they choose; 1 in all."""
+    """Modules of stages/retrievers and their shares of the pool, 1 in all. The largest chooses first, then by name."""
     transitions: Fill
     """Of the retriever of that name."""
     tags: bool

@@ -13,6 +13,8 @@ from stages.policy.constrained import log_softmax, output_logits
 from stages.policy.logprobs import spell
 from stages.policy.sharing import Reading
 
+ROWS = 2048  # candidates of all users together that are scored at once
+
 
 def next_items(reading: Reading, space: ActionSpace, width: int, count: int) -> tuple[Tensor, Tensor]:
     """The `count` likeliest next items per user [B, count], best first, and their log-probabilities [B, count]."""
@@ -57,15 +59,22 @@ def rank_pool(reading: Reading, space: ActionSpace, count: int) -> tuple[Tensor,
     """
     pool = reading.prompts.pool
     assert pool is not None
-    slates, possible = spell(reading.prompts, space, pool.items[..., None])  # slates of one item
-    hidden = reading.start()[:, None].expand(-1, possible.shape[1], -1)
-    score = torch.zeros(possible.shape, device=possible.device)
+    parts = pool.items.split(max(1, ROWS // len(pool.items)), 1)
+    score = torch.cat([_item_scores(reading, space, part) for part in parts], 1)
+    score, best = score.topk(min(count, score.shape[1]))
+    items = pool.items.gather(1, best).masked_fill(score == -torch.inf, -1)
+    missing = count - items.shape[1]
+    return pad(items, (0, missing), value=-1), pad(score, (0, missing), value=-torch.inf)
+
+
+def _item_scores(reading: Reading, space: ActionSpace, items: Tensor) -> Tensor:
+    """Log-probability of each of some items [B, n] as a slate's first, -inf where it cannot be: [B, n]."""
+    slates, possible = spell(reading.prompts, space, items[..., None])  # slates of one item
+    hidden = reading.start()[:, None].expand(-1, items.shape[1], -1)
+    score = torch.zeros(items.shape, device=items.device)
     for step in range(slates.tokens.shape[2]):
         logits = space.logits(reading.model, hidden[:, :, None], reading.prompts, step)[:, :, 0]
         log_probs = log_softmax(logits, slates.open[:, :, step])
         score = score + log_probs.gather(2, slates.choice[:, :, step, None])[..., 0]
         hidden = reading.read(slates.tokens[:, :, step])
-    score, best = score.masked_fill(~possible | (pool.items < 0), -torch.inf).topk(min(count, possible.shape[1]))
-    items = pool.items.gather(1, best).masked_fill(score == -torch.inf, -1)
-    missing = count - items.shape[1]
-    return pad(items, (0, missing), value=-1), pad(score, (0, missing), value=-torch.inf)
+    return score.masked_fill(~possible | (items < 0), -torch.inf)

@@ -112,6 +112,8 @@ def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, seed: in
 @torch.no_grad()
 def cold_mass(model: PreTrainedModel, asked: Prompts, space: ActionSpace, cold: Ints, temperature: float) -> float:
     """Mean over contexts of the probability that the first item is a cold one (Figure 4a), at `temperature`."""
+    if asked.pool is not None:  # nothing else can be named
+        cold = np.intersect1d(cold, asked.pool.items.cpu().numpy())
     mass = sum(_item_mass(model, asked, space, part, temperature) for part in _chunks(cold))
     return float(mass) / len(asked.tokens)
 

@@ -28,7 +28,7 @@ ROOM = 32  # tokens that there is room for behind a prompt at first
 class Layout(Protocol):
     """Which keys each query of an input sees."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
         """Outputs [B, H, S, d] of queries [B, H, S, d] over keys and values [B, G, S, d]."""
 
 
@@ -55,7 +55,7 @@ def attend(
         assert query.shape[2] == key.shape[2], "a key-value cache needs a layout"
         out = _causal(query, key, value, scaling, dropout)
     else:
-        out = layout.attend(module.layer_idx, query, key, value, scaling)
+        out = layout.attend(module.layer_idx, query, key, value, scaling, dropout)
     return out.transpose(1, 2), None
 
 
@@ -75,6 +75,7 @@ def _over_prompt_and_slate(
     own: tuple[Tensor, Tensor],
     hidden: tuple[Tensor, Tensor],
     scale: float,
+    dropout: float = 0.0,
 ) -> Tensor:
     """One softmax over the prompt's keys, the same for all K slates, and the slate's own.
 
@@ -89,6 +90,8 @@ def _over_prompt_and_slate(
     near = (query.view(*split, width) @ own[0].transpose(3, 4)[:, :, None]).mul_(scale)
     near = near.masked_fill_(hidden[1], -torch.inf).view(users, groups, query.shape[2], -1)
     weights = torch.cat([far, near], -1).softmax(-1, dtype=torch.float32).to(query.dtype)
+    if dropout:
+        weights = torch.dropout(weights, dropout, train=True)
     far, near = weights.split([length, near.shape[-1]], -1)
     out = (far @ prompt[1]).view(*split, width) + near.view(*split, -1) @ own[1][:, :, None]
     return out.view(users, heads, slates, steps, width)
@@ -102,16 +105,16 @@ class _OnePass:
     slates: int
     future: Tensor  # [T, T] True where a key comes after the query
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
         length = self.padding.shape[1]
         prompt, own = zip(
             *(tensor.split([length, tensor.shape[2] - length], 2) for tensor in (query, key, value)), strict=True
         )
-        out = _causal(*prompt, scaling)
+        out = _causal(*prompt, scaling, dropout)
         if not self.future.numel():
             return out
         query, *pair = (tensor.unflatten(2, (self.slates, -1)) for tensor in own)
-        behind = _over_prompt_and_slate(query, prompt[1:], tuple(pair), (self.padding, self.future), scaling)
+        behind = _over_prompt_and_slate(query, prompt[1:], tuple(pair), (self.padding, self.future), scaling, dropout)
         return torch.cat([out, behind.flatten(2, 3)], 2)
 
 
@@ -177,7 +180,7 @@ class Reading:
         users = torch.arange(len(slates), device=slates.device)[:, None]
         self.own = [tuple(part.transpose(1, 2)[users, slates].transpose(1, 2) for part in pair) for pair in self.own]
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
         if layer == len(self.prompt):  # the prompt is being read
             self.prompt.append((key, value))
             return _causal(query, key, value, scaling)

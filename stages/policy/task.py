@@ -108,12 +108,9 @@ class Task:
         changed = {
             name: put(getattr(old, name), getattr(fresh, name)) for name in ("contexts", "rewards", "total", "entropy")
         }
-        return replace(
-            old,
-            slates=old.slates.with_groups(at, fresh.slates),
-            prompts=self.prompts(changed["contexts"]),
-            **changed,
-        )
+        slates = old.slates.with_groups(at, fresh.slates)
+        prompts = self.prompts(changed["contexts"]).with_choices(slates.open.shape[3])
+        return replace(old, slates=slates, prompts=prompts, **changed)
 
     def described(self, found: Experience) -> dict[str, float]:
         """What the slates earned and how they look."""

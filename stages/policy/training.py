@@ -82,7 +82,7 @@ def fit(
     for epoch in range(first, recipe.epochs):
         if epoch - best_epoch > recipe.patience:
             break
-        torch.manual_seed(derived_seed(recipe.seed, "dropout", epoch))
+        torch.manual_seed(derived_seed(recipe.seed, "dropout", epoch) + accelerator.process_index)
         batches = progress(epoch_batches(lessons, recipe, epoch), f"epoch {epoch + 1}/{recipe.epochs}")
         frozen = [weight for weight in trained if id(weight) not in new_rows] if epoch < recipe.align_epochs else []
         train_loss = _one_epoch(model, lessons, batches, optimizer, schedule, recipe, accelerator, frozen)

@@ -55,16 +55,26 @@ def require_config(folder: Path) -> None:
 
 
 def require_sharing(model: PreTrainedModel, where: Path) -> None:
-    """Raise InputError for a model that does not hand a layout to the attention of each of its layers."""
+    """Raise InputError for a model that does not hand a layout to the attention of each of its layers, or whose logits
+    are not its last states times the rows of its output layer.
+    """
     layout, token = _Counter(), torch.zeros(1, 1, dtype=torch.int64)
     try:
         with torch.no_grad():
             model.get_decoder()(input_ids=token, position_ids=token, use_cache=False, layout=layout)
+            state = model.get_decoder()(input_ids=token, use_cache=False).last_hidden_state
+            logits = model(input_ids=token, use_cache=False).logits
+            plain = state @ model.get_output_embeddings().weight.T
     except TypeError as error:
         raise InputError(f"{where}: {type(model).__name__} cannot be used ({error}); take another backbone") from error
     if layout.calls != model.config.num_hidden_layers:
         raise InputError(
             f"{where}: {type(model).__name__} has layers whose attention cannot be replaced; take another backbone"
+        )
+    if not torch.allclose(plain.float(), logits.float(), rtol=1e-2, atol=1e-2):
+        raise InputError(
+            f"{where}: {type(model).__name__} changes its logits behind the output layer (a scale, a bias, a cap); "
+            "take another backbone"
         )
 
 
@@ -73,7 +83,7 @@ class _Counter:
 
     calls = 0
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
         self.calls += 1
         return value.new_zeros(*query.shape[:3], value.shape[3])
 
