@@ -26,6 +26,8 @@ from stages.rendering.names import SEPARATOR
 from stages.rendering.prompts import Renderer
 from stages.rendering.table import read_text
 
+WHERE = "text.policy, or the backbone's spaces.text.policy"  # the key that decides
+
 
 class Actions:
     """The action space of `data/<dataset>/actions/text`."""
@@ -65,8 +67,8 @@ class Actions:
         longest = int(length[self.pools].sum(1).max())
         if longest > self.policy.max_tokens:
             raise InputError(
-                f"a pool has {longest} tokens, more than text.policy.max_tokens {self.policy.max_tokens}; raise that "
-                "further, for profile and history, or lower text.pool_size"
+                f"a pool has {longest} tokens, more than max_tokens {self.policy.max_tokens} ({WHERE}); raise that further, "
+                "for profile and history, or lower text.pool_size"
             )
 
     @cached_property
@@ -144,7 +146,7 @@ class Actions:
         if room < 0:
             raise InputError(
                 f"the prompt of user {user} has {self.policy.max_tokens - room} tokens without any history, more than "
-                f"text.policy.max_tokens {self.policy.max_tokens}; raise that, or lower text.pool_size"
+                f"max_tokens {self.policy.max_tokens} ({WHERE}); raise that, or lower text.pool_size"
             )
         shown: list[Ints] = []
         for line in reversed(parts.history[-asking.history_items :]):
