@@ -67,8 +67,8 @@ class Actions:
         longest = int(length[self.pools].sum(1).max())
         if longest > self.policy.max_tokens:
             raise InputError(
-                f"a pool has {longest} tokens, more than max_tokens {self.policy.max_tokens} ({WHERE}); raise that further, "
-                "for profile and history, or lower text.pool_size"
+                f"a pool has {longest} tokens, more than max_tokens {self.policy.max_tokens} ({WHERE}); raise that "
+                "further, for profile and history, or lower text.pool_size"
             )
 
     @cached_property
