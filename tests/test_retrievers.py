@@ -82,25 +82,13 @@ def test_the_users_own_history_is_left_out(module, naive, seed):
         assert values == pytest.approx(sorted(values, reverse=True))
 
 
+@pytest.mark.parametrize(("module", "naive"), [(transitions, naive), (knn, naive_knn)])
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000))
-def test_neighbours_where_items_come_back_and_none_is_hidden(seed):
-    """The last item votes for others alone, and what a user has twice counts once."""
+@given(seed=st.integers(0, 10_000))
+def test_where_items_come_back_and_none_is_hidden(module, naive, seed):
+    """What the user's own history holds anywhere is taken off; for neighbours, what a user has twice counts once."""
     histories, visible, contexts = small_log(seed, again=True)
-    found = knn.candidates(histories, visible, contexts, 4, False, COUNTS)
-    for (user, position), row in zip(contexts, found, strict=True):
-        want = naive_knn(histories, visible, user, position, COUNTS)
-        best = sorted(want.values(), reverse=True)[:4]
-        assert [want[item] for item in row.tolist()[: len(best)]] == pytest.approx(best)
-        assert (row >= 0).all()
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000))
-def test_transitions_where_items_come_back_and_none_is_hidden(seed):
-    """What followed an item anywhere in the user's own history is taken off."""
-    histories, visible, contexts = small_log(seed, again=True)
-    found = transitions.candidates(histories, visible, contexts, 4, False, COUNTS)
+    found = module.candidates(histories, visible, contexts, 4, False, COUNTS)
     for (user, position), row in zip(contexts, found, strict=True):
         want = naive(histories, visible, user, position, COUNTS)
         best = (sorted(want.values(), reverse=True) + [0.0] * 4)[:4]

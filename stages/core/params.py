@@ -74,6 +74,8 @@ class Params(Section):
     figure_3: Figure3
     own: dict[str, Any]
     """Sections of optimizers and baselines, by name."""
+    policy: Any = None
+    """What an action space tells its policies, after `on`: the key `policy` of its section. No key of the file."""
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -102,9 +104,6 @@ class Params(Section):
     @property
     def backbone(self) -> Backbone:
         return self.backbones[self.axes.backbone]
-
-    policy: Any = None
-    """What an action space tells its policies, after `on`: the key `policy` of its section."""
 
     def on(self, space: str, backbone: str | None = None) -> Self:
         """The file as a backbone, by default the chosen one, has it on an action space: `sft`, `rl`, `policy`.
