@@ -128,6 +128,17 @@ def test_a_users_slates_are_the_same_in_any_batch(text):
         assert torch.equal(own.items[0], together[row])
 
 
+def test_prompts_read_in_passes(text, monkeypatch):
+    asked = text.space.prompts(CONTEXTS, ASKING)
+    whole = Reading(text.model, asked)
+    slates, ranked = sample_slates(whole, text.space, [0.0], 4, None), next_items(whole, text.space, 1, SIZE)
+    monkeypatch.setattr("stages.policy.sharing.PASS", 2 * asked.tokens.shape[1])  # two users, then one
+    parts = Reading(text.model, asked)
+    torch.testing.assert_close(sample_slates(parts, text.space, [0.0], 4, None), slates)
+    torch.testing.assert_close(next_items(parts, text.space, 1, SIZE), ranked)
+    assert all(side.is_contiguous() for pair in (*whole.prompt, *parts.prompt) for side in pair)
+
+
 def test_the_pool_is_ranked_whole(text):
     asked, reading = text.space.prompts(CONTEXTS, ASKING), None
     reading = Reading(text.model, asked)

@@ -72,9 +72,11 @@ def _item_scores(reading: Reading, space: ActionSpace, items: Tensor) -> Tensor:
     slates, possible = spell(reading.prompts, space, items[..., None])  # slates of one item
     hidden = reading.start()[:, None].expand(-1, items.shape[1], -1)
     score = torch.zeros(items.shape, device=items.device)
-    for step in range(slates.tokens.shape[2]):
+    choosing = (slates.open.sum(3) > 1).flatten(0, 1).any(0).nonzero()  # steps that leave some item a choice
+    for step in range(int(choosing[-1]) + 1 if len(choosing) else 0):  # behind the last, log-probabilities are 0
+        if step:
+            hidden = reading.read(slates.tokens[:, :, step - 1])
         logits = space.logits(reading.model, hidden[:, :, None], reading.prompts, step)[:, :, 0]
         log_probs = log_softmax(logits, slates.open[:, :, step])
         score = score + log_probs.gather(2, slates.choice[:, :, step, None])[..., 0]
-        hidden = reading.read(slates.tokens[:, :, step])
     return score.masked_fill(~possible | (items < 0), -torch.inf)

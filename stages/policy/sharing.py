@@ -10,6 +10,7 @@ B users, K slates (or beams), P prompt tokens (padded on the right), T tokens pe
 width of a head, h hidden size.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from stages.core.errors import InputError
 
 ATTENTION = "shared_prompt"  # the name under which models look `attend` up
 ROOM = 32  # tokens that there is room for behind a prompt at first
+PASS = 4096  # tokens of prompts, padding included, that are read in one pass: what a CPU's caches hold
 
 
 class Layout(Protocol):
@@ -152,6 +154,7 @@ class Reading:
     prompts: Prompts
     written: int = 0
     first: Tensor | None = None
+    passes: defaultdict[int, list[tuple[Tensor, Tensor]]] = field(default_factory=lambda: defaultdict(list))
     prompt: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     own: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
@@ -160,9 +163,18 @@ class Reading:
         """Read the prompts, once; the state that predicts what comes first: [B, h]. What was behind them is gone."""
         self.written, self.own = 0, []
         if self.first is None:
-            tokens, length = self.prompts.tokens, self.prompts.mask.sum(1)
-            hidden = self.model.get_decoder()(input_ids=tokens, use_cache=False, layout=self).last_hidden_state
-            self.first = _last(hidden, length)
+            users = max(1, PASS // self.prompts.tokens.shape[1])
+            parts = zip(self.prompts.tokens.split(users), self.prompts.mask.sum(1).split(users), strict=True)
+            decoder = self.model.get_decoder()
+            self.first = torch.cat(
+                [
+                    _last(decoder(input_ids=tokens, use_cache=False, layout=self).last_hidden_state, length)
+                    for tokens, length in parts
+                ]
+            )
+            self.prompt = [
+                tuple(map(torch.cat, zip(*self.passes.pop(layer), strict=True))) for layer in sorted(self.passes)
+            ]
         return self.first
 
     @torch.no_grad()
@@ -181,8 +193,8 @@ class Reading:
         self.own = [tuple(part.transpose(1, 2)[users, slates].transpose(1, 2) for part in pair) for pair in self.own]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
-        if layer == len(self.prompt):  # the prompt is being read
-            self.prompt.append((key, value))
+        if self.first is None:  # the prompts are being read
+            self.passes[layer].append((key, value))
             return _causal(query, key, value, scaling)
         if layer == len(self.own):
             users, groups, slates, width = key.shape
