@@ -10,6 +10,7 @@ SAGE_PROCESSES=n in the environment, n processes share out every batch.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,7 @@ def lessons(
         horizon=sft.label_horizon,
         fill_weight=sft.fill_weight,
         fill=retriever(histories, seen, counts),
-        put_target=getattr(settings.policy, "put_target", True),
-        unaided=getattr(settings.policy, "loss", "constrained") == "full",
+        objectives=corpus.objectives,
         seed=seed,
     )
 
@@ -128,12 +128,15 @@ def with_items(
 
 def retriever(histories: Histories, seen: Ints, counts: transitions.Params) -> Callable[[Ints, Ints], Sequence[Ints]]:
     """Fill slates from the transition counts of what SFT may see, leaving out what is logged or in the context."""
-    visible = replace(histories, train_length=seen)
-    matrix = transitions.transition_matrix(visible, counts.window)
-    shown = np.concatenate([visible.train(user) for user in range(len(seen))])
-    popularity = np.bincount(shown, minlength=histories.item_count)
+
+    @cache  # pools, where there are any, fill in its stead
+    def counted() -> tuple[Any, Ints]:
+        visible = replace(histories, train_length=seen)
+        shown = np.concatenate([visible.train(user) for user in range(len(seen))])
+        return transitions.transition_matrix(visible, counts.window), np.bincount(shown, minlength=histories.item_count)
 
     def fill(contexts: Ints, logged: Ints) -> Sequence[Ints]:
+        matrix, popularity = counted()
         known = histories.items_before(contexts)
         hidden = [np.union1d(items, own) for items, own in zip(known, logged, strict=True)]
         return transitions.rank_items(

@@ -8,7 +8,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
 
-from stages.core.sections import Backbone
+from stages.core.language_models import Backbone
 
 WORDS = 37  # tokens of the tokenizer
 ROWS = 40  # of the model's vocabulary: some have no token, as Qwen3's last ones

@@ -10,7 +10,7 @@ import torch
 from stages.action_spaces.base import Prompts
 from stages.action_spaces.semantic_id import Actions
 from stages.core.files import write_table
-from stages.core.sections import Backbone
+from stages.core.language_models import Backbone
 from stages.corpus.histories import Histories
 from stages.objectives import sage
 from stages.policy import backbone, pretrained

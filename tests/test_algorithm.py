@@ -10,7 +10,7 @@ import torch
 from stages.core import params
 from stages.objectives import bapo, dapo, sage
 from stages.policy import heldout
-from stages.policy.logprobs import slate_log_probs
+from stages.policy.logprobs import token_log_probs
 from tests.small_policy import SAGE, TEMPERATURE, sharp_model
 from tests.test_step import CONTEXT_PAIRS, learner, one_step
 
@@ -34,7 +34,7 @@ def plain_steps(own, steps: int, updates: int) -> list[float]:
         low = advantage < 0
 
         def score(model, found=found):
-            return slate_log_probs(model, found.prompts, task.space, found.slates, TEMPERATURE)[0]
+            return token_log_probs(model, found.prompts, task.space, found.slates, TEMPERATURE)[0]
 
         with torch.no_grad():
             old = score(own.model)

@@ -11,7 +11,7 @@ from stages.core.errors import InputError
 from stages.core.files import write_table
 from stages.policy.beam import beam_items
 from stages.policy.constrained import entropy, log_softmax
-from stages.policy.logprobs import slate_log_probs
+from stages.policy.logprobs import token_log_probs
 from stages.policy.rollout import sample_slates
 from stages.policy.sharing import Reading
 from stages.semantic_ids.table import id_table
@@ -126,7 +126,7 @@ def test_a_temperature_per_slate(space, model, asked):
     assert torch.equal(both.items[:, 1], greedy.items[:, 0])
     assert torch.allclose(both.log_probs[:, 1], greedy.log_probs[:, 0], atol=1e-6)
     for slate, temperature in ((0, 1.0), (2, 0.5)):
-        scored, _ = slate_log_probs(model, asked, space, both, temperature)
+        scored, _ = token_log_probs(model, asked, space, both, temperature)
         assert torch.allclose(scored[:, slate], both.log_probs[:, slate], atol=1e-5)
 
 

@@ -11,7 +11,7 @@ import torch
 from stages.core.errors import InputError
 from stages.objectives.terms import ScoredSlates, slate_ratio, token_ratio
 from stages.policy import backbone, heldout, sharing
-from stages.policy.logprobs import slate_log_probs
+from stages.policy.logprobs import token_log_probs
 from stages.policy.rollout import sample_slates
 from stages.policy.sharing import Reading
 from tests.small_policy import CONTEXTS, DEPTH, ITEMS, SIZE, TEMPERATURE, enumerate_items, keys, part, scratch
@@ -19,7 +19,7 @@ from tests.small_policy import CONTEXTS, DEPTH, ITEMS, SIZE, TEMPERATURE, enumer
 
 def test_the_sampler_scores_as_the_scorer_does(space, model, asked):
     found = sample_slates(Reading(model, asked), space, [TEMPERATURE] * 3, 6, keys(4))
-    scored, choice = slate_log_probs(model, asked, space, found, TEMPERATURE)
+    scored, choice = token_log_probs(model, asked, space, found, TEMPERATURE)
     assert torch.allclose(scored, found.log_probs, atol=1e-5)
     assert scored.min() < -0.5
     assert (choice >= 0).all()
@@ -36,7 +36,7 @@ def test_scores_and_gradients_are_those_of_a_plain_forward_pass(space, model, as
     model = copy.deepcopy(model).double().float()
     found = sample_slates(Reading(model, asked), space, [TEMPERATURE] * 2, 4, keys(4))
     weight = torch.randn(found.tokens.shape, generator=torch.Generator().manual_seed(1))
-    scored, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
+    scored, _ = token_log_probs(model, asked, space, found, TEMPERATURE)
     (scored * weight).sum().backward()
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
@@ -65,7 +65,7 @@ def test_keys_that_heads_share(space, asked):
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 8
     grouped = backbone.Qwen3ForCausalLM(config).eval()
     found = sample_slates(Reading(grouped, asked), space, [TEMPERATURE] * 2, 3, keys(4))
-    scored, _ = slate_log_probs(grouped, asked, space, found, TEMPERATURE)
+    scored, _ = token_log_probs(grouped, asked, space, found, TEMPERATURE)
     assert torch.allclose(scored, found.log_probs, atol=1e-5)
     for user, context in enumerate(CONTEXTS):
         exact = enumerate_items(space, grouped, context[-4:], set(context.tolist()), TEMPERATURE)
@@ -83,10 +83,10 @@ def test_other_attention_is_refused(option):
 def test_the_order_of_the_batch_does_not_matter(space, model, asked):
     """The longest prompt alone, without padding of others, scores as in the batch."""
     found = sample_slates(Reading(model, asked), space, [TEMPERATURE] * 2, 4, keys(4))
-    whole, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
+    whole, _ = token_log_probs(model, asked, space, found, TEMPERATURE)
     for user in range(4):
         own = np.array([user])
-        alone, _ = slate_log_probs(model, asked.of(own), space, found.of(own), TEMPERATURE)
+        alone, _ = token_log_probs(model, asked.of(own), space, found.of(own), TEMPERATURE)
         assert torch.allclose(alone, whole[own], atol=1e-5)
 
 
@@ -94,8 +94,8 @@ def test_the_order_of_the_batch_does_not_matter(space, model, asked):
 def test_the_ratio_is_exactly_one_at_the_first_update(space, model, asked, precision):
     found = sample_slates(Reading(model, asked), space, [TEMPERATURE] * 3, 5, keys(4))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        log_probs, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
-        second, _ = slate_log_probs(model, asked, space, found, TEMPERATURE)
+        log_probs, _ = token_log_probs(model, asked, space, found, TEMPERATURE)
+        second, _ = token_log_probs(model, asked, space, found, TEMPERATURE)
     assert log_probs.dtype == torch.float32
     for other in (log_probs, second):  # the same kernels in the same order give the same bits
         scored = ScoredSlates(

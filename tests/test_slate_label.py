@@ -12,8 +12,11 @@ from stages.policy.slate_label import Example, SlateLessons
 from tests.small_policy import enumerate_items, logged
 
 
-def lessons(histories, space=None, lengths=None, slate_length=4, horizon=3, fill_weight=0.0, seen=False, seed=0):
-    own = copy.copy(space) if space else type("Catalogue", (), {"offered": lambda self, contexts: None})()
+def lessons(
+    histories, space=None, lengths=None, slate_length=4, horizon=3, fill_weight=0.0, seen=False, objectives=None, seed=0
+):
+    catalogue = {"offered": lambda self, contexts: None, "put_target": False, "unaided": False}
+    own = copy.copy(space) if space else type("Catalogue", (), catalogue)()
     own.histories = histories
     return SlateLessons(
         own,
@@ -23,8 +26,7 @@ def lessons(histories, space=None, lengths=None, slate_length=4, horizon=3, fill
         horizon=horizon,
         fill_weight=fill_weight,
         fill=lambda contexts, logged_: [np.array([13, -1, 12, 11, 10])] * len(contexts),
-        put_target=True,
-        unaided=False,
+        objectives=objectives or dict.fromkeys(histories.feedback, 1.0),
         seed=seed,
     )
 
@@ -38,7 +40,7 @@ def test_slate_labels_by_hand():
     (found,) = filled.epoch(0)
     assert found.items.tolist() == [2, 3, 1, 13]
     assert found.weights.tolist() == [1, 1, 1, 0.25]
-    assert filled.counts == {"logged": 3, "filled": 1, "put_in": 0, "left_out": 0}
+    assert filled.counts == {"logged": 3, "filled": 1, "put_in": 0, "left_out": 0, "disliked": 0}
     cut = lessons(histories, lengths=np.array([4]), slate_length=2).epoch(0)
     assert [found.items.tolist() for found in cut] == [[2, 3], [2, 3]]  # one context per 2 of the 4 items
 
@@ -68,6 +70,16 @@ def test_more_kinds_of_feedback_come_first_and_twins_count_once():
     (found,) = lessons(twins, fill_weight=0.5).epoch(0)
     assert found.items.tolist() == [2, 1, 13, 12]
     assert found.weights.tolist() == [1, 1, 0.5, 0.5]
+
+
+def test_feedback_counts_by_its_weight_and_a_disliked_item_is_no_label():
+    """Log 1 2 3: clicks on all, a like (here of weight -3) on 2 and 3, a share (5) on 3: 1, -2 and 3."""
+    histories = logged([0, 1, 2, 3], [0, 0, 1, 1], [4], [4])
+    histories.feedback["share"] = np.array([0, 0, 0, 1], dtype=np.int8)
+    own = lessons(histories, objectives={"click": 1.0, "like": -3.0, "share": 5.0})
+    (found,) = own.epoch(0)
+    assert found.items.tolist() == [3, 1]
+    assert own.counts["disliked"] == 1
 
 
 def test_histories_too_short_for_a_slate_label():

@@ -14,7 +14,7 @@ from stages.core.checkpoints import model_state
 from stages.core.curves import Curve
 from stages.objectives import gbpo, sage
 from stages.policy import algorithm, backbone, history_label
-from stages.policy.logprobs import slate_log_probs
+from stages.policy.logprobs import token_log_probs
 from stages.policy.run_state import RunState
 from stages.policy.task import Task
 from stages.rewards.environment import LoggedFeedback
@@ -171,7 +171,7 @@ def test_groups_without_signal_make_way(space):
     assert all(context.tolist() in spare.tolist() for context in filled.contexts[changed])
     items = filled.slates.items.numpy()
     assert np.array_equal(filled.rewards, task.environment.rewards(filled.contexts, items))
-    again, _ = slate_log_probs(own.model, filled.prompts, space, filled.slates, TEMPERATURE)
+    again, _ = token_log_probs(own.model, filled.prompts, space, filled.slates, TEMPERATURE)
     assert torch.allclose(again, filled.slates.log_probs, atol=1e-5)  # every group stands by its own prompt
 
 
@@ -293,9 +293,9 @@ def test_steps_raise_the_reward_that_can_be_raised(space):
 
 
 def test_supervised_and_rl_share_the_policy(space, model):
-    """-loss_sum of a history's last item is slate_log_probs of it as a slate of one behind the rest."""
+    """-loss_sum of a history's last item is token_log_probs of it as a slate of one behind the rest."""
     asked = space.prompts_of([np.array([3, 1])], 4, "history", False)
-    scored, _ = slate_log_probs(model, asked, space, items_as_slates(asked, space, [7])[0], 1.0)
+    scored, _ = token_log_probs(model, asked, space, items_as_slates(asked, space, [7])[0], 1.0)
     windows = [history_label.Window(np.array(items), None) for items in ([3, 1, 7], [3, 1])]
     with torch.no_grad():
         longer, shorter = (

@@ -1,5 +1,6 @@
 """Native text with a model: prompts, sampling, scoring, ranking, SFT's loss and free writing, by enumeration."""
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from stages.policy import heldout
 from stages.policy.beam import next_items
 from stages.policy.free import free_slates
 from stages.policy.lessons import NextItems
-from stages.policy.logprobs import slate_log_probs
+from stages.policy.logprobs import token_log_probs
 from stages.policy.noise import keys_of
 from stages.policy.rollout import sample_slates
 from stages.policy.sharing import Reading
@@ -111,7 +112,7 @@ def test_sampled_slates_and_their_log_probabilities(text):
             exact = log_prob(text, unpadded(asked, row), items, pool_of(asked, row), temperature)
             assert float(found.log_probs[row, slate].sum()) == pytest.approx(exact, abs=1e-4)
             assert float(found.item_log_probs[row, slate].sum()) == pytest.approx(exact, abs=1e-4)
-    scored, entropy = slate_log_probs(text.model, asked, text.space, found, 0.7)
+    scored, entropy = token_log_probs(text.model, asked, text.space, found, 0.7)
     for slate in (0, 2):
         assert torch.allclose(scored[:, slate], found.log_probs[:, slate], atol=1e-4)
     assert (scored[~found.real] == 0).all()
@@ -163,8 +164,12 @@ def test_items_outside_the_pool_have_no_mass(text):
 
 
 def lessons(text, **changes) -> SlateLessons:
-    values = {"horizon": 2, "fill_weight": 0.5, "put_target": False, "unaided": False, "seed": 0, **changes}
-    return SlateLessons(text.space, ASKING, text.histories, text.histories.train_length, fill=None, **values)
+    space = copy(text.space)
+    vars(space).update(changes)
+    lengths, objectives = text.histories.train_length, dict.fromkeys(text.histories.feedback, 1.0)
+    return SlateLessons(
+        space, ASKING, text.histories, lengths, horizon=2, fill_weight=0.5, fill=None, objectives=objectives, seed=0
+    )
 
 
 def test_labels_are_filled_from_the_pool_in_its_order(text):
@@ -273,7 +278,7 @@ def test_groups_of_other_users_stand_by_their_own_prompts(text):
         ones.silent = set(map(tuple, CONTEXTS[[first]].tolist()))
         found = task.rollout(text.model, CONTEXTS, np.roll(spare, first, 0), 2, 5)
         assert found.contexts[first].tolist() == np.roll(spare, first, 0)[0].tolist()
-        scored, _ = slate_log_probs(text.model, found.prompts, text.space, found.slates, 0.7)
+        scored, _ = token_log_probs(text.model, found.prompts, text.space, found.slates, 0.7)
         assert torch.allclose(scored, found.slates.log_probs, atol=1e-4)
         for row in range(3):
             held = text.space.offered(found.contexts[row : row + 1])[0].tolist()
@@ -286,7 +291,7 @@ def test_dropout_reaches_slates(text):
     asked = text.space.prompts(CONTEXTS, ASKING)
     found = sample_slates(Reading(text.model, asked), text.space, [1.0], 4, keys_of(CONTEXTS, 3))
     for training in (True, False):
-        first, again = (slate_log_probs(model.train(training), asked, text.space, found, 1.0)[0] for _ in range(2))
+        first, again = (token_log_probs(model.train(training), asked, text.space, found, 1.0)[0] for _ in range(2))
         assert torch.equal(first, again) is not training
 
 

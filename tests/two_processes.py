@@ -29,7 +29,9 @@ def supervised(folder: Path, machine) -> list[dict]:
     text = small_text.world(folder / f"text-{os.environ.get('RANK', '0')}")
     asking = Asking("slate", 3, True, 4)
     lengths = text.histories.train_length
-    lessons = SlateLessons(text.space, asking, text.histories, lengths, 2, 0.5, None, True, True, seed=0)
+    text.space.put_target = text.space.unaided = True
+    objectives = dict.fromkeys(text.histories.feedback, 1.0)
+    lessons = SlateLessons(text.space, asking, text.histories, lengths, 2, 0.5, None, objectives, seed=0)
     valid = [text.space.offered(np.array([[user, 4]]))[0, 1] for user in range(3)]
     judged = NextItems(text.space, asking, type(text.histories)(**{**vars(text.histories), "valid": np.array(valid)}))
     recipe = training.Recipe(STEPS, None, 1000, 1e-3, 0.1, 0.01, 1.0, STEPS, 0)

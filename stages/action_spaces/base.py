@@ -144,6 +144,10 @@ class ActionSpace(Protocol):
     item_count: int
     new_tokens: int
     """Tokens that the model has to have beside those of its own tokenizer."""
+    put_target: bool
+    """Whether SFT's prompts take in the logged items that pools lack; see text.policy."""
+    unaided: bool
+    """Whether SFT's softmax over a slate's tokens is the whole vocabulary's; otherwise it is held to the choices."""
     fingerprint: str
     """Hash of the spelling: a policy refuses to run on another one."""
 

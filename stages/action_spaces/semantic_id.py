@@ -28,6 +28,7 @@ class Actions:
     """The action space of `data/<dataset>/actions/semantic_id`."""
 
     LABELS = ("history", "slate")
+    put_target = unaided = False
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Native text (TextRec, Sec. 3.2): a slate is item names, one per line, picked from the candidates in the prompt.
 
-A name is spelled by the model's own tokens and the line break that ends it, so that no name begins another. Which
-candidates what is written still fits is a table operation for all slates at once.
+A name is spelled by the model's own tokens and the line break that ends it, so that no name begins another;
+stages/action_spaces/name_walk.py writes slates of them.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.action_spaces.base import Asking, Pool, Prompts, pad
+from stages.action_spaces.name_walk import NameWalk
 from stages.core.errors import InputError
 from stages.core.sections import TextPolicy
 from stages.corpus.histories import Histories, Ints
@@ -39,6 +40,7 @@ class Actions:
     ) -> None:
         """Read names, lines and pools. Raises InputError where they are not this corpus's."""
         self.item_count, self.histories, self.policy = histories.item_count, histories, policy
+        self.put_target, self.unaided = policy.put_target, policy.loss == "full"
         text = read_text(folder, histories)
         self.pools = text.pools
         shown = text if policy.candidates == "lines" else replace(text, lines=text.names)
@@ -96,7 +98,7 @@ class Actions:
         tokens, mask = pad(rows, 0)
         return Prompts(tokens, mask, torch.full((len(rows), 1), -1), pool=self._pool(pools))
 
-    def walk(self, prompts: Prompts, slates: int, length: int) -> "NameWalk":
+    def walk(self, prompts: Prompts, slates: int, length: int) -> NameWalk:
         """Begin slates of distinct candidates. Raises InputError where a pool holds fewer than `length`."""
         assert prompts.pool is not None
         if (fewest := int((prompts.pool.items >= 0).sum(1).min())) < length:
@@ -195,65 +197,3 @@ def with_wanted(pool: Ints, wanted: Ints, generator: np.random.Generator) -> Int
     place = np.concatenate([np.arange(len(kept)), generator.uniform(-1, len(kept), len(missing))])
     mixed = np.concatenate([kept, missing])[np.argsort(place, kind="stable")]
     return np.concatenate([mixed, np.full(len(pool) - len(mixed), -1)])
-
-
-class NameWalk:
-    """Slates while they are written, token by token."""
-
-    def __init__(self, pool: Pool, slates: int, length: int) -> None:
-        self.pool = pool
-        users = len(pool.items)
-        device = pool.items.device
-        self.tokens = (pool.spelled >= 0).sum(2)[:, None]  # [B, 1, N] of each candidate
-        self.items = torch.full((users, slates, length), -1, device=device)
-        self.place = torch.zeros(users, slates, dtype=torch.int64, device=device)
-        self.depth = torch.zeros_like(self.place)  # tokens written of the item
-        self.left = (pool.items >= 0)[:, None].repeat(1, slates, 1)  # [B, K, N] candidates that are not in the slate
-        self.fitting = self.left.clone()  # those that begin as what is written of the item
-        self.done = torch.zeros_like(self.place, dtype=torch.bool)
-
-    @property
-    def writing(self) -> Tensor:
-        """[B, K] whether the slate is not whole."""
-        return ~self.done
-
-    def open(self) -> Tensor:
-        """[B, K, V] tokens with which a fitting candidate goes on."""
-        width = self.pool.columns.shape[1]
-        behind = self._next()
-        alive = self.fitting & (behind >= 0) & self.writing[..., None]
-        behind = torch.where(alive, behind, width)  # others go beyond the end
-        mask = torch.zeros(*self.place.shape, width + 1, dtype=torch.bool, device=behind.device)
-        mask = mask.scatter_(2, behind, True)[..., :-1]
-        mask[..., 0] |= self.done
-        return mask
-
-    def towards(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The choice [B, K] that goes on with the slates' items at their places, and whether the pool holds them."""
-        item = items.gather(2, self.place[..., None])
-        found = (self.pool.items[:, None] == item) & (item >= 0)  # [B, K, N]
-        choice = self._next().gather(2, found.long().argmax(2)[..., None])[..., 0]
-        return choice.clamp(min=0), found.any(2) & (choice >= 0)
-
-    def take(self, choice: Tensor) -> Tensor:
-        """Write a token of each slate; the tokens [B, K]."""
-        going_on = self.fitting & (self._next() == choice[..., None])
-        self.depth += 1
-        whole = going_on & (self.tokens == self.depth[..., None])  # at most one: names differ
-        ended = whole.any(2) & ~self.done
-        item = self.pool.items[:, None].expand_as(whole).gather(2, whole.long().argmax(2)[..., None])
-        written = self.items.gather(2, self.place[..., None])
-        self.items.scatter_(2, self.place[..., None], torch.where(ended[..., None], item, written))
-        self.left &= ~(whole & ended[..., None])
-        self.fitting = torch.where(ended[..., None], self.left, going_on)
-        self.depth = self.depth.masked_fill(ended, 0)
-        last = self.items.shape[2] - 1
-        self.done |= ended & (self.place == last)
-        self.place = (self.place + ended.long()).clamp(max=last)
-        return self.pool.columns.gather(1, choice)
-
-    def _next(self) -> Tensor:
-        """[B, K, N] the choice with which each candidate goes on, -1 behind its last token."""
-        spelled = self.pool.spelled[:, None].expand(-1, self.place.shape[1], -1, -1)
-        at = self.depth.clamp(max=spelled.shape[3] - 1)[..., None, None].expand(-1, -1, spelled.shape[2], 1)
-        return spelled.gather(3, at)[..., 0]

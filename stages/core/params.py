@@ -1,8 +1,9 @@
 """params.yaml as typed, frozen sections: the only source of values.
 
 Every stage loads and checks the whole file before it starts, so that a misspelt key or value stops the first cell that
-runs and names itself: section.key, the value, what is allowed. Shared sections are declared in sections.py; an
-optimizer's or a baseline's own section is the class `Params` of the module that bears its name, found by that name.
+runs and names itself: section.key, the value, what is allowed. Shared sections are declared in sections.py and
+language_models.py; an optimizer's or a baseline's own section is the class `Params` of the module that bears its name,
+found by that name.
 
 Checking imports those modules, so this file is no dependency of any stage in dvc.yaml: it refuses values, and puts
 those that a backbone has for an action space in the place of the shared ones (`Params.on`). What a stage reads is
@@ -19,9 +20,9 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from stages.core.errors import InputError, one_of
+from stages.core.language_models import Backbone
 from stages.core.section import Name, Section
 from stages.core.sections import (
-    Backbone,
     Corpus,
     Encoder,
     Evaluate,

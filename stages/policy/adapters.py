@@ -23,7 +23,7 @@ from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from stages.core.errors import one_of
-from stages.core.sections import Lora
+from stages.core.language_models import Lora
 from stages.core.seeding import derived_seed
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names

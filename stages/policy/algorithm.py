@@ -28,7 +28,7 @@ from stages.objectives.terms import (
 )
 from stages.policy import diagnostics
 from stages.policy.backbone import Model
-from stages.policy.logprobs import slate_log_probs
+from stages.policy.logprobs import token_log_probs
 from stages.policy.processes import gather, own_share, sum_gradients
 from stages.policy.task import Experience, Task
 from stages.rewards.running_mean import RunningMean
@@ -171,7 +171,7 @@ class Learner:
         """Log-probability of each token [users, K, T] under a policy, and the entropy of its choice."""
         asked, slates, task = found.prompts.of(users), found.slates.of(users), self.task
         with self.accelerator.autocast():
-            return slate_log_probs(model, asked, task.space, slates, task.temperature)
+            return token_log_probs(model, asked, task.space, slates, task.temperature)
 
     @torch.no_grad()
     def _scores(self, model: Model, found: Experience, parts: list[Ints]) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from stages.core.errors import InputError
-from stages.core.sections import Backbone
+from stages.core.language_models import Backbone
 from stages.core.seeding import derived_seed
 from stages.policy import adapters, weights
 from stages.policy.sharing import ATTENTION

@@ -10,7 +10,8 @@ from stages.policy.sharing import Reading
 
 @torch.no_grad()
 def free_slates(reading: Reading, space: TextSpace, length: int) -> tuple[Tensor, Tensor]:
-    """One greedy slate per user: items [B, L], -1 for a line that names no candidate, and log-probabilities of lines.
+    """One greedy slate per user: items [B, L], -1 for a line that names no candidate, and scores of lines: the
+    slate's log-probability over L.
 
     A user's slate ends with its L-th line, where the model ends its turn, or with as many tokens as L of the pool's
     longest names have. An item may come twice.

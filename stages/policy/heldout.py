@@ -14,7 +14,7 @@ from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Ints
 from stages.corpus.reserve import Reserve, held_back_contexts, logged_after
 from stages.policy.algorithm import Learner
-from stages.policy.logprobs import slate_log_probs, spell
+from stages.policy.logprobs import spell, token_log_probs
 from stages.policy.task import Task
 from stages.rewards.feedback import logged_rewards
 
@@ -122,7 +122,7 @@ def _item_mass(model: PreTrainedModel, asked: Prompts, space: ActionSpace, items
     """Sum over contexts and items of the probability of each item as the first: []."""
     chosen = torch.as_tensor(items, device=asked.tokens.device).expand(len(asked.tokens), -1)
     slates, possible = spell(asked, space, chosen[..., None])  # slates of one item
-    log_probs, _ = slate_log_probs(model, asked, space, slates, temperature)
+    log_probs, _ = token_log_probs(model, asked, space, slates, temperature)
     return (log_probs.sum(2).exp() * possible).sum()
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from stages.action_spaces.base import ActionSpace, Asking
 from stages.core.errors import InputError
 from stages.corpus.histories import Histories
-from stages.policy.logprobs import slate_log_probs, spell
+from stages.policy.logprobs import spell, token_log_probs
 from stages.policy.processes import own_share, total
 
 BATCH = 128  # contexts scored at once
@@ -71,7 +71,7 @@ class NextItems:
             asked = self.space.prompts(self.contexts[part], self.asking).to(model.device)
             target = torch.from_numpy(self.targets[part]).to(model.device)[:, None, None]
             slates, possible = spell(asked, self.space, target)
-            log_probs, _ = slate_log_probs(model, asked, self.space, slates, 1.0)
+            log_probs, _ = token_log_probs(model, asked, self.space, slates, 1.0)
             sums += torch.stack([-log_probs.sum(2)[possible].double().sum(), possible.sum().double()])
         loss, count = total(sums, accelerator).tolist()
         if not count:

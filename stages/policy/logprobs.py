@@ -9,7 +9,7 @@ from stages.policy.constrained import entropy, log_softmax
 from stages.policy.sharing import read_at_once
 
 
-def slate_log_probs(
+def token_log_probs(
     model: PreTrainedModel, prompts: Prompts, space: ActionSpace, slates: Slates, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each token [B, K, T] and entropy (nats) of the choice it was taken from, the same shape.

@@ -21,7 +21,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from stages.core.errors import InputError, one_of
-from stages.core.sections import Backbone
+from stages.core.language_models import Backbone
 from stages.corpus.wheel import Wheel
 from stages.corpus.wheel import fetch as fetch_wheel
 

@@ -15,7 +15,7 @@ from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints
 from stages.corpus.reserve import logged_after
 from stages.policy.constrained import output_logits
-from stages.policy.logprobs import slate_log_probs, spell
+from stages.policy.logprobs import spell, token_log_probs
 from stages.policy.sharing import read_at_once
 
 
@@ -45,13 +45,12 @@ class SlateLessons:
     fill: Callable[[Ints, Ints], Sequence[Ints]]
     """Contexts [C, 2] and logged items [C, horizon] -> more items for each context, best first, -1 for none. Where the
     action space offers pools, those fill."""
-    put_target: bool
-    """Whether logged items that are in no pool are put there; otherwise they are left out."""
-    unaided: bool
-    """Whether the loss is over the whole vocabulary, so that names are learnt without being told what is open."""
+    objectives: dict[str, float]
+    """Weight of each objective: what makes feedback strong. A logged item whose feedback sums below 0 is no label."""
     seed: int
     counts: dict[str, int] = field(default_factory=dict)
-    """Of the last epoch: `logged` and `filled` items of the slates, `put_in` and `left_out` logged ones."""
+    """Of the last epoch: `logged` and `filled` items of the slates; logged ones that no pool held, `put_in` or
+    `left_out`; and `disliked` ones, left out as well."""
 
     def epoch(self, number: int) -> list[Example]:
         """The slates of an epoch. Raises InputError where no history is long enough."""
@@ -78,33 +77,36 @@ class SlateLessons:
             items[row, 0, : len(example.items)] = torch.from_numpy(example.items)
             weights[row, 0, : len(example.items)] = torch.from_numpy(example.weights)
         contexts = np.stack([example.context for example in examples])
-        wanted = items[:, 0].numpy() if self.put_target else None
+        wanted = items[:, 0].numpy() if self.space.put_target else None
         asked = self.space.prompts(contexts, self.asking, wanted).to(model.device)
         slates, _ = spell(asked, self.space, items.to(model.device))
         weight = weights.to(model.device).gather(2, slates.place) * slates.real  # [n, 1, T]
-        if self.unaided:
+        if self.space.unaided:
             log_probs = unaided_log_probs(model, read_at_once(model, asked, slates.tokens), slates.tokens)
         else:
-            log_probs, _ = slate_log_probs(model, asked, self.space, slates, 1.0)
+            log_probs, _ = token_log_probs(model, asked, self.space, slates, 1.0)
         return -(log_probs * weight).sum(), weight.sum()
 
     def _labelled(self, contexts: Ints) -> list[Example]:
         """The slates of contexts [C, 2]: logged items, stronger feedback first, then what the retriever gives."""
         logged, feedback = logged_after(self.histories, contexts, self.horizon)
-        order = np.argsort(-np.sum(list(feedback.values()), axis=0), axis=1, kind="stable")
-        logged = np.take_along_axis(logged, order, 1)
+        strength = sum(weight * feedback[name] for name, weight in self.objectives.items())
+        order = np.argsort(-strength, axis=1, kind="stable")
+        logged, liked = (np.take_along_axis(of_each, order, 1) for of_each in (logged, strength >= 0))
         known, offered = self.histories.items_before(contexts), self.space.offered(contexts)
         filling = self.fill(contexts, logged) if offered is None else offered  # a pool is in its retriever's order
         counts = dict.fromkeys(("logged", "filled", "put_in", "left_out"), 0)
+        counts["disliked"] = int((~liked).sum())
         examples = []
         for row, context in enumerate(contexts):
-            own = logged[row][np.sort(np.unique(logged[row], return_index=True)[1])]
+            own = logged[row][liked[row]]
+            own = own[np.sort(np.unique(own, return_index=True)[1])]
             if self.asking.exclude_seen:
                 own = own[~np.isin(own, known[row])]
             if offered is not None:
                 there = np.isin(own, offered[row])
-                counts["put_in" if self.put_target else "left_out"] += int((~there).sum())
-                own = own if self.put_target else own[there]
+                counts["put_in" if self.space.put_target else "left_out"] += int((~there).sum())
+                own = own if self.space.put_target else own[there]
             own = own[: self.asking.slate_length]
             more = filling[row]
             more = more[(more >= 0) & ~np.isin(more, own)][: self.asking.slate_length - len(own)]
