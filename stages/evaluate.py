@@ -18,7 +18,7 @@ from stages.core.seeding import numpy_generator
 from stages.corpus import histories
 from stages.corpus.histories import Histories, Ints
 from stages.measures.slates import TARGET_SPLITS, Lists, headline, parse
-from stages.measures.summary import Summary, summarise
+from stages.measures.summary import Catalogue, Summary, summarise
 
 # Scalars of the metrics file, which DVC compares
 SHOWN = ["ndcg@5", "ndcg@10", "recall@5", "recall@10", "entropy_slate@10", "entropy_pooled@10", "coverage@10"]
@@ -58,8 +58,9 @@ def cell_of(row: str) -> tuple[str, dict[str, str | int]]:
 def measure(corpus: Histories, split: str, lists: Lists, settings: Evaluate) -> Summary:
     """Every decoder and split gets the same bootstrap weights, so that their intervals can be compared."""
     generator = numpy_generator(settings.seed, "evaluate", "bootstrap")
-    target, shares = corpus.target(split)[lists.user], corpus.category_shares()
-    return summarise(lists.items, target, shares, corpus.cold, settings.resamples, settings.confidence, generator)
+    target = corpus.target(split)[lists.user]
+    catalogue = Catalogue(corpus.category_shares(), corpus.cold, corpus.train_count)
+    return summarise(lists.items, target, catalogue, settings.resamples, settings.confidence, generator)
 
 
 def figures(summaries: dict[tuple[str, str], Summary], decoder: str) -> dict[str, object]:

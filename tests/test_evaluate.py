@@ -1,6 +1,7 @@
 """From slates to metrics and the report, on two users and five items; and every malformed slate by its name."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,14 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages import evaluate, tabulate
-from stages.core import paths, tables
+from stages.core import paths
 from stages.core.errors import InputError
 from stages.core.schema import INTERACTIONS, ITEMS, SLATES, USERS
 from stages.core.sections import Evaluate
 from stages.measures.slates import parse
 
 TARGET = {"test": np.array([2, 3, -1]), "valid": np.array([1, 0, -1])}  # user 2 has none
-SETTINGS = Evaluate(max_users=None, resamples=200, confidence=0.95, seed=1)
+HASHES = [["params", "1a"], ["inputs", "2b"], ["code", "3c"]]
+ROOT = Path(__file__).parents[1]
+SETTINGS = Evaluate(max_users=None, resamples=200, rounds=200, confidence=0.95, seed=1)
 
 
 def rows(split, decoder, user, items):
@@ -109,8 +112,10 @@ def tree(tmp_path, monkeypatch):
     monkeypatch.setattr("stages.core.params.load", lambda: SimpleNamespace(evaluate=SETTINGS, axes=axes))
     found = {"baselines": ["popularity"], "action_spaces": ["text"], "objectives": ["sft"]}
     monkeypatch.setattr("stages.core.params.modules", found.__getitem__)
-    monkeypatch.setattr(evaluate, "provenance", lambda stage, cell: [["cell", f"{stage} {sorted(cell)}"]])
-    Path("data/published.csv").write_text("table,dataset,method,metric,value\n1,other,SASRec,recall@5,0.0393\n")
+    monkeypatch.setattr(evaluate, "provenance", lambda stage, cell: [["cell", f"{stage} {sorted(cell)}"], *HASHES])
+    for name in ("data/published.csv", "data/published_notes.csv", "metrics/curves/figure_3.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, name)
     return axes
 
 
@@ -139,7 +144,7 @@ def test_figures_of_a_baseline(tree):
     }
     assert found["counts"]["users"] == [2]
     assert found["counts"]["cold_targets"] == [0]
-    assert found["provenance"] == [["cell", "evaluate_baseline ['baseline', 'dataset', 'seed']"]]
+    assert found["provenance"] == [["cell", "evaluate_baseline ['baseline', 'dataset', 'seed']"], *HASHES]
     assert found["detail"]["valid"]["list"]["cold_exposure@10"][0] == 0.25  # item 4 in one of 4 slots
     assert found["detail"]["test"]["list"]["coverage@10"] == [0.6, None, None]
     assert found["intervals"]["recall@10"] == [0, 1]
@@ -165,7 +170,7 @@ def test_a_policy_is_judged_by_its_slate_and_shows_its_beam(tree):
     found = metrics("text-sft")
     assert found["ndcg@10"] == 0.315465
     assert found["beam.ndcg@10"] == 0.5
-    assert found["provenance"] == [["cell", "evaluate ['dataset', 'optimizer', 'seed', 'space']"]]
+    assert found["provenance"] == [["cell", "evaluate ['dataset', 'optimizer', 'seed', 'space']"], *HASHES]
     assert sum(not isinstance(value, dict | list) for value in found.values()) == 12
 
 
@@ -199,6 +204,9 @@ def make_cells(tree, run=None):
         for row in ("popularity", "text-sft"):
             evaluate.main("toy", row, seed)
         paths.run_metrics("toy", "text-sft", seed).write_text(json.dumps(run or NO_STEP))
+        for curve, text in ((paths.curve, ""), (paths.heldout_curve, "step,heldout_reward\n0,0.25\n")):
+            curve("toy", "text-sft", seed).parent.mkdir(parents=True, exist_ok=True)
+            curve("toy", "text-sft", seed).write_text(text)
 
 
 def test_table_of_one_seed(tree):
@@ -212,7 +220,7 @@ def test_table_of_one_seed(tree):
     text = paths.report("toy").read_text()
     assert "| text-sft | slate | 0.5000 [0.0000, 1.0000] | 0.3155 [0.0000, 0.6309] |" in text
     assert text.index("| text-sft | slate") < text.index("| text-sft | beam") < text.index("| popularity | list")
-    assert "The paper reports no figures on this data set." in text
+    assert "The paper's Table 1 has no figures on this data set." in text
     assert "**" not in text
 
 
@@ -246,19 +254,3 @@ def test_what_rl_did(tree):
 def test_a_missing_cell_is_named(tree):
     with pytest.raises(InputError, match=r"metrics/toy/text-sft/seed-1\.json: no such file"):
         tabulate.main("toy")
-
-
-def test_copied_figures_name_their_table():
-    published = [
-        {"table": "1", "dataset": "toy", "method": "A", "metric": "recall@5", "value": "0.10"},
-        {"table": "1", "dataset": "toy", "method": "A", "metric": "ndcg@5", "value": "0.05"},
-        {"table": "1", "dataset": "other", "method": "A", "metric": "ndcg@5", "value": "0.99"},
-    ]
-    lines = tables.published_lines(published, "toy", ["recall@5", "ndcg@5", "ndcg@10"])
-    assert lines == [["paper: A", "copied, Table 1", "0.10", "0.05", "-"]]
-
-
-def test_numbers_in_tables():
-    assert tables.number(0.04967) == "0.0497"
-    assert tables.number(0.5, 0.25, 1) == "0.5000 [0.2500, 1.0000]"
-    assert tables.number(float("nan"), 0, 1) == "-"

@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import ndcg_score
 
 from stages.measures import accuracy, bootstrap, cold_start, diversity, validity
-from stages.measures.summary import summarise
+from stages.measures.summary import Catalogue, summarise
 
 LISTS = np.array([[7, 3, 5], [3, 7, -1], [1, 1, 7], [-1, -1, -1]])
 # Items 0, 1 in category a; 2 in b; 3 in a and b; 4 in none
@@ -40,6 +39,31 @@ def test_several_targets():
     assert accuracy.hitrate(hits[:, 1:], targets, 1).tolist() == [0]
 
 
+def test_reciprocal_rank():
+    """Ranks 1, 2, 3, 0 at k = 2: 1, 1/2, 0 (beyond k), 0 (absent). Of several targets the first hit counts: place 2."""
+    assert accuracy.reciprocal_rank(np.array([1, 2, 3, 0]), 2).tolist() == [1, 0.5, 0, 0]
+    hits = np.array([[False, True, True], [False, False, False]])
+    assert accuracy.first_hit(hits).tolist() == [2, 0]
+    assert accuracy.reciprocal_rank(accuracy.first_hit(hits), 3).tolist() == [0.5, 0]
+
+
+def test_pass_at_k():
+    """An answer of 2 items, one of them third: in the first 3, not in the first 2."""
+    hits, targets = np.array([[False, False, True]]), np.array([2])
+    assert accuracy.pass_at(hits, targets, 3).tolist() == [1]
+    assert accuracy.pass_at(hits, targets, 2).tolist() == [0]
+
+
+def test_auc():
+    """Positives .8, .5 and negatives .5, .2: of 4 pairs 3 are in order and one is a tie: 3.5 / 4."""
+    scores, labels = np.array([0.2, 0.5, 0.5, 0.8]), np.array([False, True, False, True])
+    assert accuracy.auc(scores, labels) == 3.5 / 4
+    assert accuracy.auc(-scores, labels) == 0.5 / 4
+    assert accuracy.auc(np.zeros(4), labels) == 0.5
+    assert math.isnan(accuracy.auc(scores, np.ones(4, dtype=bool)))
+    assert math.isnan(accuracy.auc(scores, np.zeros(4, dtype=bool)))
+
+
 def test_fewer_slots_than_k():
     """One slot, two targets, k = 10: recall 1/2; DCG 1 of 1 + 0.63093."""
     assert accuracy.recall(np.array([[True]]), np.array([2]), 10).tolist() == [0.5]
@@ -48,7 +72,7 @@ def test_fewer_slots_than_k():
 
 def test_without_targets_there_is_no_value():
     hits, none = np.array([[False, False]]), np.array([0])
-    for measure in (accuracy.recall, accuracy.ndcg, accuracy.hitrate):
+    for measure in (accuracy.recall, accuracy.ndcg, accuracy.hitrate, accuracy.pass_at):
         assert np.isnan(measure(hits, none, 2)).all()
 
 
@@ -59,20 +83,6 @@ def test_one_target_is_a_case_of_many():
     for k in (1, 3, 4, 5, 10):
         assert np.array_equal(accuracy.recall(hits, one, k), accuracy.recall_at_rank(rank, k))
         assert accuracy.ndcg(hits, one, k) == pytest.approx(accuracy.ndcg_at_rank(rank, k))
-
-
-@pytest.mark.parametrize("k", [1, 5, 10])
-def test_ndcg_is_that_of_sklearn(k):
-    """sklearn ranks 20 items by score; relevance is 0 or 1."""
-    draw = np.random.default_rng(3)
-    relevance = draw.random((50, 20)) < 0.2
-    relevance[:, 0] = True  # sklearn gives 0 to users without targets
-    scores = draw.random((50, 20))
-    order = np.argsort(-scores, axis=1)
-    hits = np.take_along_axis(relevance, order, axis=1)
-    ours = accuracy.ndcg(hits, relevance.sum(axis=1), k)
-    theirs = [ndcg_score(relevance[[row]].astype(int), scores[[row]], k=k) for row in range(50)]
-    assert ours == pytest.approx(theirs)
 
 
 def test_slate_entropy():
@@ -133,10 +143,11 @@ def test_cold_start_without_cold_items():
 
 
 def test_validity():
-    """[2, 2, 2, -1]: one slot of 4 empty, two repeat; empty slots do not repeat each other."""
+    """[2, 2, 2, -1]: one slot of 4 empty, two repeat, 3 show no new item; empty slots do not repeat each other."""
     slates = np.array([[2, 2, 2, -1], [0, 1, 2, 3], [-1, -1, -1, -1]])
-    assert validity.invalid_share(slates).tolist() == [0.25, 0, 1]
+    assert validity.null_share(slates).tolist() == [0.25, 0, 1]
     assert validity.duplicate_share(slates).tolist() == [0.5, 0, 0]
+    assert validity.invalid_share(slates).tolist() == [0.75, 0, 1]
 
 
 def test_bootstrap_is_the_same_twice_and_alike_for_columns():
@@ -176,10 +187,16 @@ def test_bootstrap_width_is_that_of_the_standard_error():
 
 
 def test_summary_has_bounds_but_for_coverage():
-    """Two users of one list {0, 2}, targets 0 (rank 1) and 4 (absent, cold): recall .5, entropy 1 bit, no cold hit."""
+    """Two users of one list {0, 2}, targets 0 (rank 1) and 4 (absent, cold): recall .5, entropy 1 bit, no cold hit.
+
+    Training saw items 0 to 4 3, 2, 1, 0, 0 times: item 0 is head, 1 middle, the others tail. Target 0 is hit, 4 is not,
+    and item 2 makes half of the slots tail. Popularity: the geometric mean of 4 and 2 is 8 ** (1/2), that of 4, 3, 2, 1
+    and 1 is 24 ** (1/5): 1.49797.
+    """
     cold = np.array([False, False, False, False, True])
     lists, target = np.array([[0, 2], [0, 2]]), np.array([0, 4])
-    found = summarise(lists, target, SHARES, cold, 200, 0.95, np.random.default_rng(0)).over_users
+    catalogue = Catalogue(SHARES, cold, np.array([3, 2, 1, 0, 0]))
+    found = summarise(lists, target, catalogue, 200, 0.95, np.random.default_rng(0)).over_users
     assert found["recall@5"] == (0.5, 0, 1)
     assert found["hitrate@5"] == found["recall@5"]
     assert found["entropy_slate@10"] == (1, 1, 1)
@@ -188,3 +205,10 @@ def test_summary_has_bounds_but_for_coverage():
     assert found["coverage@10"][0] == 2 / 5
     assert np.isnan(found["coverage@10"][1:]).all()
     assert found["cold_coverage@10"][0] == 0
+    assert found["mrr@10"] == (0.5, 0, 1)
+    assert found["recall_head@10"] == (1, 1, 1)
+    assert np.isnan(found["recall_middle@10"]).all()
+    assert found["recall_tail@10"] == (0, 0, 0)
+    assert found["tail_exposure@10"] == (0.5, 0.5, 0.5)
+    assert found["popularity_lift@10"] == pytest.approx([1.49797] * 3, abs=1e-5)
+    assert found["invalid_share"] == found["null_share"] == found["duplicate_share"] == (0, 0, 0)

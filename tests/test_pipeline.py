@@ -22,6 +22,7 @@ import yaml
 
 from stages.core import params
 from stages.corpus import movielens
+from tests.browser import needs_chromium, opened
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +44,7 @@ SAGE_CELLS = {
 }
 
 
+LAST = ("evaluate@slice-semantic_id-sage-1", "tabulate@slice")
 KILLS = int(os.environ.get("SAGE_TEST_KILLS", "1"))  # moments at which sft and rl are killed
 
 
@@ -134,6 +136,44 @@ def test_first_run_fills_the_table(repository: Path) -> None:
     assert all(row in report for row in ROWS)
 
 
+@needs_chromium
+def test_the_report_and_the_plots_draw_without_a_network(repository: Path, tmp_path: Path) -> None:
+    page = repository / "reports/slice.html"
+    shown = opened(page, tmp_path)
+    assert (shown.errors, shown.requests) == ([], [])
+    assert shown.dom.count('data-drawn="yes"') == page.read_text().count('class="chart" id=') == 7
+    run(repository, "dvc", "plots", "show", "-o", str(tmp_path / "plots"))
+    plots = opened(tmp_path / "plots/index.html", tmp_path / "again")
+    assert (plots.errors, plots.requests) == ([], [])
+    assert plots.dom.count('class="chart-wrapper') >= 10
+
+
+def test_one_user_of_one_cell(repository: Path) -> None:
+    """Titles and scores of the slate in the file; the title that was held out is marked where it is in."""
+    users = pd.read_parquet(repository / "data/slice/corpus/users.parquet")["user_id"]
+    command = (
+        sys.executable,
+        "-m",
+        "stages.show",
+        "--dataset",
+        "slice",
+        "--row",
+        "semantic_id-sage",
+        "--user",
+        users[3],
+    )
+    said = run(repository, *command)
+    slates = pd.read_parquet(repository / "data/slice/slates/semantic_id-sage/seed-1.parquet")
+    own = slates[(slates["user"] == 3) & (slates["split"] == "test") & (slates["decoder"] == "slate")]
+    titles = pd.read_parquet(repository / "data/slice/corpus/items.parquet")["title"]
+    for rank, item, score in own.sort_values("rank")[["rank", "item", "score"]].itertuples(index=False):
+        assert re.search(rf"^ +{rank}  {re.escape(titles[item][:70])} +{score:.4f}", said, re.MULTILINE)
+    assert "rl@slice-semantic_id-sage-1" in said
+    refused = subprocess.run([*command[:-1], "nobody"], cwd=repository, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "--user: 'nobody' is none of the 40 users of the corpus" in refused.stderr
+
+
 def test_slates_are_whole_lists_of_unseen_items(repository: Path) -> None:
     slates = pd.read_parquet(repository / "data/slice/slates/semantic_id-sage/seed-1.parquet")
     log = pd.read_parquet(repository / "data/slice/corpus/interactions.parquet")
@@ -169,7 +209,7 @@ def test_one_override_reruns_only_what_depends_on_it(repository: Path) -> None:
 
 def test_a_cell_run_again_gives_the_same_bytes(repository: Path) -> None:
     before = (repository / "dvc.lock").read_text()
-    for cell in ("sft@slice-semantic_id-1", "rl@slice-semantic_id-sage-1", "evaluate@slice-semantic_id-sage-1"):
+    for cell in ("sft@slice-semantic_id-1", "rl@slice-semantic_id-sage-1", *LAST):
         output = run(repository, "dvc", "repro", "--force", "--single-item", cell)
         assert stages_run(output) == {cell}
     assert (repository / "dvc.lock").read_text() == before

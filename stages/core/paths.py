@@ -83,6 +83,16 @@ def report(dataset: str) -> Path:
     return Path("reports", f"{dataset}.md")
 
 
+def page(dataset: str) -> Path:
+    """The report with charts."""
+    return Path("reports", f"{dataset}.html")
+
+
+def rows_curve(dataset: str) -> Path:
+    """The lines of the report's first tables, for `dvc plots`."""
+    return Path("metrics", "rows", f"{dataset}.csv")
+
+
 def row(space: str, optimizer: str) -> str:
     """Name of a policy's row in tables: `semantic_id-sage`. A baseline's row is its own name."""
     return f"{space}-{optimizer}"

@@ -276,5 +276,7 @@ class Evaluate(Section):
     max_users: Count | None
     """Users of each split that are recommended to and measured, drawn by `seed`; null: all."""
     resamples: Annotated[int, Field(ge=100)]
+    rounds: Annotated[int, Field(ge=100)]
+    """Draws of the randomisation tests between two rows."""
     confidence: Annotated[float, Field(gt=0, lt=1)]
     seed: int

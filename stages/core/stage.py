@@ -30,21 +30,29 @@ COORDINATES = {
     "encoder": "name of a sentence encoder",
     "backbone": "name of a language model: a key of backbones in params.yaml",
     "seed": "seed of everything random in this cell",
+    "user": "the source's id of a user",
+    "split": "test, or valid",
+    "decoder": "slate, beam, list, ..; without it the one that the row is judged by",
 }
 
 
-def run(stage: Callable[..., None], doc: str | None, *coordinates: str, shared_out: bool = False) -> None:
+def run(
+    stage: Callable[..., None], doc: str | None, *coordinates: str, shared_out: bool = False, **defaults: str
+) -> None:
     """Parse the cell's coordinates, call the stage with them, and turn an InputError into one line and exit code 1.
 
-    shared_out: whether the stage can run as several processes, SAGE_PROCESSES of them.
+    shared_out: whether the stage can run as several processes, SAGE_PROCESSES of them; defaults: of further coordinates
+    that may be left out.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {stage.__module__ if stage.__module__ != '__main__' else _module_name()}",
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name in coordinates:
-        parser.add_argument(f"--{name}", required=True, type=int if name == "seed" else str, help=COORDINATES[name])
+    for name in (*coordinates, *defaults):
+        kind = int if name == "seed" else str
+        asked = name in coordinates
+        parser.add_argument(f"--{name}", required=asked, default=defaults.get(name), type=kind, help=COORDINATES[name])
     arguments = vars(parser.parse_args())
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, level=logging.WARNING)
     log.setLevel(logging.INFO if is_main_process() else logging.ERROR)

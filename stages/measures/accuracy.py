@@ -1,7 +1,7 @@
-"""Accuracy of ranked lists: recall, NDCG, hit rate (Sec. 4.1.3). All in [0, 1], one value per user, no unit.
+"""Accuracy of ranked lists: recall, NDCG, hit rate (Sec. 4.1.3), reciprocal rank. All in [0, 1], one value per user.
 
 The data sets here hold out one item per user. For that case the functions take the target's rank; the general ones
-take a hit matrix and the number of targets, and agree with them where that number is 1.
+take a hit matrix and the number of targets, and agree with them where that number is 1. `auc` is of scores, not lists.
 """
 
 import numpy as np
@@ -14,7 +14,11 @@ Bools = npt.NDArray[np.bool_]
 
 def rank_of(lists: Ints, target: Ints) -> Ints:
     """[U] the place, from 1, where the target [U] first stands in each list [U, L]; 0 where it does not."""
-    hit = (lists == target[:, None]) & (target[:, None] >= 0)
+    return first_hit((lists == target[:, None]) & (target[:, None] >= 0))
+
+
+def first_hit(hit: Bools) -> Ints:
+    """[U] the place, from 1, of the first hit [U, L]; 0 where there is none."""
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0).astype(np.int64)
 
 
@@ -26,6 +30,14 @@ def recall_at_rank(rank: Ints, k: int) -> Floats:
 def ndcg_at_rank(rank: Ints, k: int) -> Floats:
     """[U] NDCG@k with one target: 1 / log2(1 + rank) where 1 <= rank <= k, else 0 (the ideal DCG is 1)."""
     return np.asarray(recall_at_rank(rank, k) / np.log2(1 + np.maximum(rank, 1)))
+
+
+def reciprocal_rank(rank: Ints, k: int) -> Floats:
+    """[U] 1 / rank where 1 <= rank <= k, else 0; its mean over users is MRR@k (Voorhees 1999, TREC-8).
+
+    rank [U] is of the target, or with several targets that of the first hit (`first_hit`).
+    """
+    return np.asarray(recall_at_rank(rank, k) / np.maximum(rank, 1))
 
 
 def recall(hits: Bools, targets: Ints, k: int) -> Floats:
@@ -50,6 +62,25 @@ def ndcg(hits: Bools, targets: Ints, k: int) -> Floats:
 def hitrate(hits: Bools, targets: Ints, k: int) -> Floats:
     """[U] 1 where at least one target is among the first k; NaN for users without targets."""
     return np.where(targets > 0, hits[:, :k].any(axis=1), np.nan)
+
+
+def pass_at(hits: Bools, targets: Ints, k: int) -> Floats:
+    """[U] Pass@k: 1 where any of the first k is in the answer (RecIF-Bench, OpenOneRec). It is the hit rate at k."""
+    return hitrate(hits, targets, k)
+
+
+def auc(scores: Floats, labels: Bools) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative, a tie counting half; 0.5 is chance.
+
+    scores [n] without NaN, labels [n]. Mann-Whitney's U / (positives x negatives), where U is the sum of the positives'
+    ranks, equal scores having their mean rank, less the least such sum. NaN where one class is missing.
+    """
+    _, value, count = np.unique(scores, return_inverse=True, return_counts=True)
+    midrank = (np.cumsum(count) - (count - 1) / 2)[value]
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    if not positives or not negatives:
+        return float("nan")
+    return float((midrank[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def _over(value: Floats, base: Floats) -> Floats:

@@ -16,13 +16,13 @@ CELLS = 2**21  # resamples x users that are held at once (16 MiB)
 def resampled_sums(values: Floats, resamples: int, generator: np.random.Generator) -> Floats:
     """Sums over the users of each resample: values [U, M] -> [resamples, M]. Same generator state, same weights."""
     users = len(values)
-    step = max(1, CELLS // users)
     sums = np.empty((resamples, values.shape[1]))
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = generator.integers(users, size=(rows, users)) + users * np.arange(rows)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users)
-        sums[start : start + rows] = weights.astype(np.float64) @ values
+    weights = np.empty((max(1, min(resamples, CELLS // users)), users))  # written over: fresh memory is slow
+    for start in range(0, resamples, len(weights)):
+        part = weights[: resamples - start]
+        for row in part:
+            row[:] = np.bincount(generator.integers(users, size=users, dtype=np.int32), minlength=users)
+        sums[start : start + len(part)] = part @ values
     return sums
 
 
@@ -42,9 +42,17 @@ def interval(values: Floats, resamples: int, confidence: float, generator: np.ra
     A NaN leaves its user out of that measure: the statistic is then the ratio of two resampled sums, the values and the
     number of users that have one (cold recall). A resample without any such user does not count.
     """
-    table = values.reshape(len(values), -1)
-    known = ~np.isnan(table)
-    stacked = np.concatenate([np.where(known, table, 0.0), known.astype(np.float64)], axis=1)
-    total, count = np.split(resampled_sums(stacked, resamples, generator), 2, axis=1)
-    means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    return percentiles(means, confidence).reshape(2, *values.shape[1:])
+    sums = resampled_sums(summands(values.reshape(len(values), -1)), resamples, generator)
+    return percentiles(ratio(*np.split(sums, 2, axis=1)), confidence).reshape(2, *values.shape[1:])
+
+
+def summands(values: Floats) -> Floats:
+    """[U, 2M] whose sums give means by `ratio`: the values [U, M], 0 for NaN, beside 1 for a value, 0 for NaN."""
+    known = ~np.isnan(values)
+    return np.concatenate([np.where(known, values, 0.0), known.astype(np.float64)], axis=1)
+
+
+def ratio(total: Floats, count: Floats) -> Floats:
+    """[..., M] sums over the number of users that they are over, [..., M] or [..., 1]; NaN where there is none."""
+    count = np.broadcast_to(count, total.shape)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))

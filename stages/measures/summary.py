@@ -1,6 +1,6 @@
 """All measures of one decoder's lists on one split, with bootstrap intervals.
 
-Measures ending in @k look at the first k slots; `invalid_share` and `duplicate_share` at whole lists.
+Measures ending in @k look at the first k slots; `invalid_share`, `null_share` and `duplicate_share` at whole lists.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stages.measures import accuracy, bootstrap, cold_start, diversity, validity
+from stages.measures import accuracy, bootstrap, cold_start, diversity, popularity, validity
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What the measures know of the N items."""
+
+    shares: Floats  # [N, C] each item's share in each category
+    cold: Bools  # [N]
+    train_count: Ints  # [N] training interactions
 
 
 @dataclass(frozen=True)
@@ -23,20 +32,28 @@ class Summary:
     over_users: dict[str, tuple[float, float, float]]  # value, lower, upper bound
 
 
-def per_user(lists: Ints, target: Ints, shares: Floats, cold: Bools) -> dict[str, Floats]:
-    """Measures that are means over users, [U] each: lists [U, L], target [U], shares [N, C], cold [N]."""
+def per_user(lists: Ints, target: Ints, catalogue: Catalogue) -> dict[str, Floats]:
+    """Measures that are means over users, [U] each: lists [U, L], target [U], an item for every user."""
     rank = accuracy.rank_of(lists, target)
     hits = np.arange(1, lists.shape[1] + 1) == rank[:, None]
     one = np.ones(len(lists), dtype=np.int64)
+    third = popularity.thirds(catalogue.train_count)
     columns: dict[str, Floats] = {}
     for k in (5, 10):
         columns[f"ndcg@{k}"] = accuracy.ndcg_at_rank(rank, k)
         columns[f"recall@{k}"] = accuracy.recall_at_rank(rank, k)
         columns[f"hitrate@{k}"] = accuracy.hitrate(hits, one, k)
-    columns["entropy_slate@10"] = diversity.slate_entropy(lists[:, :10], shares)
-    columns["cold_recall@10"] = cold_start.recall_of_cold(rank, cold[target], 10)
-    columns["cold_exposure@10"] = cold_start.cold_exposure(lists, cold, 10)
+    columns["mrr@10"] = accuracy.reciprocal_rank(rank, 10)
+    columns["entropy_slate@10"] = diversity.slate_entropy(lists[:, :10], catalogue.shares)
+    columns["cold_recall@10"] = cold_start.recall_of_cold(rank, catalogue.cold[target], 10)
+    columns["cold_exposure@10"] = cold_start.cold_exposure(lists, catalogue.cold, 10)
+    by_third = popularity.recall_by_third(rank, third[target], 10)
+    for name, column in (("head", popularity.HEAD), ("middle", popularity.MIDDLE), ("tail", popularity.TAIL)):
+        columns[f"recall_{name}@10"] = by_third[:, column]
+    columns["tail_exposure@10"] = popularity.exposure_by_third(lists, third, 10)[:, popularity.TAIL]
+    columns["popularity_lift@10"] = popularity.popularity_lift(lists[:, :10], catalogue.train_count)
     columns["invalid_share"] = validity.invalid_share(lists)
+    columns["null_share"] = validity.null_share(lists)
     columns["duplicate_share"] = validity.duplicate_share(lists)
     return columns
 
@@ -44,31 +61,27 @@ def per_user(lists: Ints, target: Ints, shares: Floats, cold: Bools) -> dict[str
 def summarise(
     lists: Ints,
     target: Ints,
-    shares: Floats,
-    cold: Bools,
+    catalogue: Catalogue,
     resamples: int,
     confidence: float,
     generator: np.random.Generator,
 ) -> Summary:
-    """Measure lists [U, L] against the target [U]; shares [N, C] and cold [N] describe the catalogue.
-
-    Coverages come without bounds: see stages/measures/bootstrap.py.
-    """
-    columns = per_user(lists, target, shares, cold)
-    mass = diversity.category_mass(lists[:, :10], shares)  # [U, C]
-    state = generator.bit_generator.state
-    bounds = bootstrap.interval(np.stack(list(columns.values()), axis=1), resamples, confidence, generator)
-    generator.bit_generator.state = state  # the same resamples for the pooled entropy
-    pooled = diversity.entropy_bits(bootstrap.resampled_sums(mass, resamples, generator))
-    low, high = bootstrap.percentiles(pooled[:, None], confidence)[:, 0]
+    """Measure lists [U, L] against the target [U]. Coverages come without bounds: see stages/measures/bootstrap.py."""
+    columns = per_user(lists, target, catalogue)
+    values = bootstrap.summands(np.stack(list(columns.values()), axis=1))
+    mass = diversity.category_mass(lists[:, :10], catalogue.shares)  # [U, C], of the pooled entropy
+    sums = bootstrap.resampled_sums(np.concatenate([values, mass], axis=1), resamples, generator)
+    means, pooled = np.split(sums, [values.shape[1]], axis=1)
+    statistics = np.column_stack([bootstrap.ratio(*np.split(means, 2, axis=1)), diversity.entropy_bits(pooled)])
+    bounds = bootstrap.percentiles(statistics, confidence).T.tolist()
+    found = [mean(own) for own in columns.values()] + [diversity.pooled_entropy(lists[:, :10], catalogue.shares)]
     over_users = {
-        name: (mean(values), float(bounds[0, index]), float(bounds[1, index]))
-        for index, (name, values) in enumerate(columns.items())
+        name: (value, low, high)
+        for name, value, (low, high) in zip([*columns, "entropy_pooled@10"], found, bounds, strict=True)
     }
     nan = float("nan")
-    over_users["entropy_pooled@10"] = (diversity.pooled_entropy(lists[:, :10], shares), float(low), float(high))
-    over_users["coverage@10"] = (diversity.coverage(lists, len(shares), 10), nan, nan)
-    over_users["cold_coverage@10"] = (cold_start.cold_coverage(lists, cold, 10), nan, nan)
+    over_users["coverage@10"] = (diversity.coverage(lists, len(catalogue.shares), 10), nan, nan)
+    over_users["cold_coverage@10"] = (cold_start.cold_coverage(lists, catalogue.cold, 10), nan, nan)
     return Summary(columns, over_users)
 
 
