@@ -14,12 +14,12 @@ install: $(STAMP)  ## .venv with the versions of constraints.txt
 
 repro: $(STAMP)  ## the default cells from raw data to the table, at most 25 minutes on 2 cores
 	$(RUN) dvc repro
-	@echo "The tables:" && ls reports/*.md
+	@echo "The report:" && ls reports/*.html reports/*.md
 
 full: $(STAMP)  ## every optimizer with seeds 1, 2 and 3
 	@echo "9 optimizers, 3 seeds: about 90 minutes on 2 cores; what is cached is not run again."
 	$(RUN) dvc exp run -S 'optimizers=[sft,ppo,grpo,gdpo,dapo,gspo,bapo,gbpo,sage]' -S 'seeds=[1,2,3]'
-	@echo "The tables:" && ls reports/*.md
+	@echo "The report:" && ls reports/*.html reports/*.md
 
 test: $(STAMP)  ## the tests, 14 minutes on 2 cores beside another program
 	$(RUN) python -m pytest --numprocesses 2 --dist loadfile

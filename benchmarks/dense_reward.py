@@ -3,13 +3,12 @@
     python -m benchmarks.dense_reward
 
 Starts from the SFT policy of `dvc repro`, trains on the users of RL and looks at users of its reserve: steps of 256
-slates, 30 at most, until the reward is above .95. Writes metrics/curves/dense_reward.csv, which `dvc plots show` draws,
-and prints each optimizer's first and last reward. What fails here is broken; what passes may still fail on the log's
+slates, 30 at most, until the reward is above .95. Writes metrics/curves/dense_reward, which `dvc plots show` draws, and
+prints each optimizer's first and last reward. What fails here is broken; what passes may still fail on the log's
 sparse rewards.
 """
 
 import argparse
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -19,7 +18,6 @@ from stages import rl
 from stages.core import params, paths
 from stages.core.curves import Curve
 from stages.core.errors import InputError
-from stages.core.files import rounded
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories
 from stages.corpus.reserve import divide, held_back_contexts
@@ -74,15 +72,6 @@ def train(learner: Learner, contexts: np.ndarray, held_out: np.ndarray, steps: i
         yield expected()
 
 
-def write(curves: dict[str, list[float]]) -> None:
-    """The rewards as a table, one row per step; an optimizer that has stopped has none."""
-    rows = enumerate(itertools.zip_longest(*curves.values()))
-    named = ({"step": step, **dict(zip(curves, row, strict=True))} for step, row in rows)
-    Curve(paths.dense_reward()).restore(
-        [rounded({name: value for name, value in row.items() if value is not None}) for row in named]
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="ml-100k", help="a data set that `dvc repro` has run on (ml-100k)")
@@ -102,13 +91,13 @@ def main() -> None:
         contexts = held_back_contexts(log.histories, reserve, reserve.learners, 1)
         others = held_back_contexts(log.histories, reserve, np.r_[reserve.selection, reserve.report], 1)
         held_out = others[np.linspace(0, len(others) - 1, HELD_OUT).astype(int)]
-        curves[optimizer] = []
+        curves[optimizer], kept = [], Curve(paths.dense_reward(optimizer))
         for step, reward in enumerate(train(learner, contexts, held_out, chosen.steps, seed)):
             curves[optimizer].append(reward)
+            kept.add(step=step, share=reward)
             print(f"{optimizer} step {step}: {reward:.3f}", flush=True)
             if reward > ENOUGH:
                 break
-        write(curves)
     for optimizer, own in curves.items():
         above = next((step for step, reward in enumerate(own) if reward > 0.9), None)
         print(f"{optimizer}: {own[0]:.3f} -> {own[-1]:.3f}, above .90 from step {above}")

@@ -70,9 +70,9 @@ def figure_3() -> Path:
     return Path("metrics", "curves", "figure_3.csv")
 
 
-def dense_reward() -> Path:
+def dense_reward(optimizer: str) -> Path:
     """What benchmarks/dense_reward.py measured."""
-    return Path("metrics", "curves", "dense_reward.csv")
+    return Path("metrics", "curves", "dense_reward", f"{optimizer}.csv")
 
 
 def summary(dataset: str) -> Path:
