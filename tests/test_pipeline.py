@@ -322,7 +322,7 @@ def test_native_text_by_one_override(repository: Path) -> None:
     report = (repository / "reports/slice.md").read_text()
     rows = ["| text-sft | slate |", "| text-sage | slate |", "| text-sage | beam |", "| text-sage | free |"]
     assert all(row in report for row in rows)
-    assert report.count("| text | pool |") == 3  # the retriever's own order, once per table
+    assert report.count("| text | pool |") == 5  # the retriever's own order, once per table
     found = json.loads((repository / "metrics/slice/text-sage/seed-1.json").read_text())
     assert found["invalid_share"] == 0
     assert (
