@@ -4,8 +4,9 @@
                         ├─ render ───┘                                      ├─ tabulate
                         └─ baseline ──────────────── evaluate_baseline ─────┘
 
-Modules in this folder are the stages: `python -m stages.rl --help`. Folders are libraries: they import no stage, read
-no params and know no paths. dvc.yaml wires the stages, params.yaml holds every number.
+Modules in this folder are the stages, `python -m stages.rl --help`, and `show`, which looks at what they made. Folders
+are libraries: they import no stage, read no params and know no paths. dvc.yaml wires the stages, and params.yaml holds
+every number.
 """
 
 import os

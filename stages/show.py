@@ -1,7 +1,8 @@
 """Show one user's history and what a trained cell recommends to him, with titles and scores. No stage of the graph.
 
 Reads the slates that `recommend` or `baseline` wrote; a user goes by the source's id. The held-out item is marked where
-a list holds it. Scores are log-probabilities (nats) of a policy, votes of a baseline.
+a list holds it. Scores are log-probabilities (nats) of a policy, votes of a baseline, places of a pool. Under the list
+stands the cell that made it, and the commit that is checked out.
 
     python -m stages.show --dataset ml-100k --row semantic_id-sage --user 196
 """
@@ -24,6 +25,7 @@ WIDTH = 70  # characters of a title
 
 def main(dataset: str, row: str, user: str, seed: int, split: str, decoder: str) -> None:
     log, path = histories.load(paths.corpus(dataset)), paths.slates(dataset, row, seed)
+    one_of("--row", row, sorted(other.name for other in path.parents[1].glob("*")), "rows that have slates")
     number, table = number_of(log, user), read(path, SLATES)
     decoders = sorted(pc.unique(table["decoder"]).to_pylist(), reverse=True)  # slate first
     one_of("--split", split, ["valid", "test"], "splits")
@@ -46,7 +48,7 @@ def main(dataset: str, row: str, user: str, seed: int, split: str, decoder: str)
         mark = "  <" if entry["item"] == target else ""
         say(f"  {entry['rank']:>2}  {title[:WIDTH]:<{WIDTH}} {entry['score']:>9.4f}{mark}")
     made_by = (table.schema.metadata or {}).get(b"model", b"").decode()
-    say(f"\n{' of '.join(filter(None, [str(path), made_by]))}, commit {commit()}")
+    say(f"\n{' of '.join(filter(None, [str(path), made_by]))}; checked out: {commit()}")
 
 
 def say(line: str) -> None:

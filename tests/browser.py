@@ -36,7 +36,7 @@ def opened(page: Path, folder: Path) -> Shown:
         text=True,
         timeout=180,
     )
-    said = re.findall(r'CONSOLE:\d+\] "(.*)", source:', done.stderr)
+    said = re.findall(r'CONSOLE:\d+\] "(.*?)", source:', done.stderr, re.DOTALL)
     errors = [line for line in said if not line.startswith("WARN") and "current version" not in line]
     asked = [event["params"] for event in json.loads(log.read_text())["events"] if "url" in event.get("params", {})]
     by_page = {entry["url"] for entry in asked if entry.get("initiator") not in (None, "not an origin")}

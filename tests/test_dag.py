@@ -322,7 +322,7 @@ class Reader:
             "Encoder": f"encoders.{VALUES['encoder']}",
             "SemanticId": "semantic_id",
         }
-        return known.get(name, name.lower() if name in ("Sft", "Rl", "Recommend", "Evaluate") else None)
+        return known.get(name, name.lower() if name in ("Sft", "Rl", "Recommend", "Evaluate", "Tabulate") else None)
 
     def assign(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):

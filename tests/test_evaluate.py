@@ -14,13 +14,14 @@ from stages import evaluate, tabulate
 from stages.core import paths
 from stages.core.errors import InputError
 from stages.core.schema import INTERACTIONS, ITEMS, SLATES, USERS
-from stages.core.sections import Evaluate
+from stages.core.sections import Evaluate, Tabulate
 from stages.measures.slates import parse
 
 TARGET = {"test": np.array([2, 3, -1]), "valid": np.array([1, 0, -1])}  # user 2 has none
 HASHES = [["params", "1a"], ["inputs", "2b"], ["code", "3c"]]
 ROOT = Path(__file__).parents[1]
-SETTINGS = Evaluate(max_users=None, resamples=200, rounds=200, confidence=0.95, seed=1)
+SETTINGS = Evaluate(max_users=None, resamples=200, confidence=0.95, seed=1)
+TESTS = Tabulate(rounds=200, level=0.05)
 
 
 def rows(split, decoder, user, items):
@@ -109,7 +110,9 @@ def tree(tmp_path, monkeypatch):
         arrays = [pa.array(columns[field.name], field.type) for field in schema]
         pq.write_table(pa.table(arrays, schema=schema), folder / f"{name}.parquet")
     axes = SimpleNamespace(action_spaces=["text"], optimizers=["sft"], baselines=["popularity"], seeds=[1])
-    monkeypatch.setattr("stages.core.params.load", lambda: SimpleNamespace(evaluate=SETTINGS, axes=axes))
+    monkeypatch.setattr(
+        "stages.core.params.load", lambda: SimpleNamespace(evaluate=SETTINGS, tabulate=TESTS, axes=axes)
+    )
     found = {"baselines": ["popularity"], "action_spaces": ["text"], "objectives": ["sft"]}
     monkeypatch.setattr("stages.core.params.modules", found.__getitem__)
     monkeypatch.setattr(evaluate, "provenance", lambda stage, cell: [["cell", f"{stage} {sorted(cell)}"], *HASHES])
@@ -204,7 +207,10 @@ def make_cells(tree, run=None):
         for row in ("popularity", "text-sft"):
             evaluate.main("toy", row, seed)
         paths.run_metrics("toy", "text-sft", seed).write_text(json.dumps(run or NO_STEP))
-        for curve, text in ((paths.curve, ""), (paths.heldout_curve, "step,heldout_reward\n0,0.25\n")):
+        for curve, text in (
+            (paths.curve, "step,cold_mass\n0,0.001\n"),
+            (paths.heldout_curve, "step,heldout_reward\n0,0.25\n"),
+        ):
             curve("toy", "text-sft", seed).parent.mkdir(parents=True, exist_ok=True)
             curve("toy", "text-sft", seed).write_text(text)
 

@@ -122,11 +122,10 @@ def test_coverage():
 
 
 def test_cold_start():
-    """Items 3 and 4 are cold. Two users have a cold target, one of them at rank 2: recall .5 at k = 2, 0 at k = 1."""
+    """Items 3 and 4 are cold. Two users have a cold target, one of them at rank 2."""
     cold = np.array([False, False, False, True, True])
     rank, cold_target = np.array([1, 2, 0]), np.array([False, True, True])
-    assert cold_start.cold_recall(rank, cold_target, 2) == (0.5, 2)
-    assert cold_start.cold_recall(rank, cold_target, 1) == (0, 2)
+    assert np.array_equal(cold_start.recall_of_cold(rank, cold_target, 1), [np.nan, 0, 0], equal_nan=True)
     assert np.array_equal(cold_start.recall_of_cold(rank, cold_target, 2), [np.nan, 1, 0], equal_nan=True)
     lists = np.array([[0, 3, 4], [3, 1, 4], [-1, -1, 4]])  # first two slots: one of two cold items; 1/2, 1/2, 0
     assert cold_start.cold_coverage(lists, cold, 2) == 0.5
@@ -135,9 +134,7 @@ def test_cold_start():
 
 def test_cold_start_without_cold_items():
     none = np.zeros(5, dtype=bool)
-    value, count = cold_start.cold_recall(np.array([1]), np.array([False]), 10)
-    assert math.isnan(value)
-    assert count == 0
+    assert np.isnan(cold_start.recall_of_cold(np.array([1]), np.array([False]), 10)).all()
     assert math.isnan(cold_start.cold_coverage(np.array([[0, 1]]), none, 10))
     assert cold_start.cold_exposure(np.array([[0, 1]]), none, 10).tolist() == [0]
 

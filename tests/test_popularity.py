@@ -17,9 +17,17 @@ def test_mean_log_popularity_is_over_the_slots_that_hold_an_item():
 
 def test_popularity_lift():
     """The catalogue has a mean of 1.5 ln 2: items 3 and 2 are 2 times as popular, 0 is 2 ** -1.5 = .35355, all 1."""
-    assert popularity.popularity_lift(np.array([[3, 2], [0, -1]]), COUNT) == pytest.approx([2, 0.35355], abs=1e-5)
-    assert popularity.popularity_lift(np.array([0, 1, 2, 3]), COUNT) == pytest.approx(1)
-    assert np.isnan(popularity.popularity_lift(np.array([[-1, -1]]), COUNT)).all()
+    logs = popularity.mean_log_popularity(np.array([[3, 2], [0, -1], [-1, -1]]), COUNT)
+    assert popularity.popularity_lift(logs, COUNT) == pytest.approx([2, 0.35355, np.nan], abs=1e-5, nan_ok=True)
+    assert popularity.popularity_lift(popularity.mean_log_popularity(np.arange(4), COUNT), COUNT) == pytest.approx(1)
+
+
+def test_lists_drawn_evenly_have_a_lift_of_1():
+    draw = np.random.default_rng(0)
+    count = draw.zipf(1.5, size=500).clip(max=500)
+    lists = draw.integers(500, size=(4000, 10))
+    lift = popularity.popularity_lift(popularity.mean_log_popularity(lists, count).mean(), count)
+    assert lift == pytest.approx(1, abs=0.02)
 
 
 def test_thirds_of_equal_items():

@@ -1,6 +1,7 @@
 """Examples and loss of SFT's label `slate`."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,13 +74,19 @@ def test_more_kinds_of_feedback_come_first_and_twins_count_once():
 
 
 def test_feedback_counts_by_its_weight_and_a_disliked_item_is_no_label():
-    """Log 1 2 3: clicks on all, a like (here of weight -3) on 2 and 3, a share (5) on 3: 1, -2 and 3."""
+    """Log 1 2 3: clicks on all, a like (here of weight -3) on 2 and 3, a share (5) on 3: 1, -2 and 3. A pool that holds
+    2 does not bring it back."""
     histories = logged([0, 1, 2, 3], [0, 0, 1, 1], [4], [4])
     histories.feedback["share"] = np.array([0, 0, 0, 1], dtype=np.int8)
     own = lessons(histories, objectives={"click": 1.0, "like": -3.0, "share": 5.0})
     (found,) = own.epoch(0)
     assert found.items.tolist() == [3, 1]
     assert own.counts["disliked"] == 1
+    space = copy.copy(own.space)
+    space.offered = lambda contexts: np.array([[2, 3, 9, 1]] * len(contexts))
+    pooled = replace(own, space=space, fill_weight=0.5)
+    (found,) = pooled.epoch(0)
+    assert found.items.tolist() == [3, 1, 9]
 
 
 def test_histories_too_short_for_a_slate_label():

@@ -32,6 +32,7 @@ from stages.core.sections import (
     Rl,
     SemanticId,
     Sft,
+    Tabulate,
     Text,
 )
 
@@ -72,6 +73,7 @@ class Params(Section):
     rewards: Rewards
     recommend: Recommend
     evaluate: Evaluate
+    tabulate: Tabulate
     figure_3: Figure3
     own: dict[str, Any]
     """Sections of optimizers and baselines, by name."""

@@ -276,7 +276,14 @@ class Evaluate(Section):
     max_users: Count | None
     """Users of each split that are recommended to and measured, drawn by `seed`; null: all."""
     resamples: Annotated[int, Field(ge=100)]
-    rounds: Annotated[int, Field(ge=100)]
-    """Draws of the randomisation tests between two rows."""
     confidence: Annotated[float, Field(gt=0, lt=1)]
     seed: int
+
+
+class Tabulate(Section):
+    """The tests between rows."""
+
+    rounds: Annotated[int, Field(ge=100)]
+    """Draws of a randomisation test."""
+    level: Annotated[float, Field(gt=0, lt=1)]
+    """Two rows are told apart where the p-value, corrected for the number of pairs, is below it."""

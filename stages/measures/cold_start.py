@@ -20,12 +20,6 @@ def recall_of_cold(rank: Ints, cold_target: Bools, k: int) -> Floats:
     return np.where(cold_target, recall_at_rank(rank, k), np.nan)
 
 
-def cold_recall(rank: Ints, cold_target: Bools, k: int) -> tuple[float, int]:
-    """Mean recall@k over the users whose target is cold, and their number; (NaN, 0) when there is none."""
-    count = int(cold_target.sum())
-    return (float(recall_at_rank(rank, k)[cold_target].mean()) if count else float("nan")), count
-
-
 def cold_coverage(items: Ints, cold: Bools, k: int) -> float:
     """Share of the cold items that stand in at least one user's first k: items [U, L], cold [N]; NaN without any."""
     top = items[:, :k]

@@ -28,13 +28,13 @@ def mean_log_popularity(items: Ints, train_count: Ints) -> Floats:
     return np.asarray(np.divide(logs, slots, out=np.full(slots.shape, np.nan), where=slots > 0))
 
 
-def popularity_lift(items: Ints, train_count: Ints) -> Floats:
-    """How many times more popular a slate's items are than the catalogue's; 1 is like the catalogue.
+def popularity_lift(mean_log: Floats, train_count: Ints) -> Floats:
+    """How many times more popular items are than the catalogue's: the ratio of the geometric means of 1 + interactions.
 
-    The ratio of the geometric means of 1 + training interactions: items [..., L], train_count [N] -> [...], above 0;
-    NaN for a slate with no item.
+    mean_log [...], the mean over users of `mean_log_popularity`; train_count [N] -> [...]. Items drawn evenly from the
+    catalogue have 1. Means are taken of logarithms first: of the users' own ratios they would be above 1 by chance.
     """
-    return np.asarray(np.exp(mean_log_popularity(items, train_count) - np.log1p(train_count).mean()))
+    return np.asarray(np.exp(mean_log - np.log1p(train_count).mean()))
 
 
 def thirds(train_count: Ints) -> Ints:

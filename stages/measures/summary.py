@@ -44,14 +44,15 @@ def per_user(lists: Ints, target: Ints, catalogue: Catalogue) -> dict[str, Float
         columns[f"recall@{k}"] = accuracy.recall_at_rank(rank, k)
         columns[f"hitrate@{k}"] = accuracy.hitrate(hits, one, k)
     columns["mrr@10"] = accuracy.reciprocal_rank(rank, 10)
-    columns["entropy_slate@10"] = diversity.slate_entropy(lists[:, :10], catalogue.shares)
+    entropy = diversity.slate_entropy(lists[:, :10], catalogue.shares)
+    columns["entropy_slate@10"] = entropy if catalogue.shares.any() else np.full(len(lists), np.nan)
     columns["cold_recall@10"] = cold_start.recall_of_cold(rank, catalogue.cold[target], 10)
     columns["cold_exposure@10"] = cold_start.cold_exposure(lists, catalogue.cold, 10)
     by_third = popularity.recall_by_third(rank, third[target], 10)
     for name, column in (("head", popularity.HEAD), ("middle", popularity.MIDDLE), ("tail", popularity.TAIL)):
         columns[f"recall_{name}@10"] = by_third[:, column]
     columns["tail_exposure@10"] = popularity.exposure_by_third(lists, third, 10)[:, popularity.TAIL]
-    columns["popularity_lift@10"] = popularity.popularity_lift(lists[:, :10], catalogue.train_count)
+    columns["log_popularity@10"] = popularity.mean_log_popularity(lists[:, :10], catalogue.train_count)
     columns["invalid_share"] = validity.invalid_share(lists)
     columns["null_share"] = validity.null_share(lists)
     columns["duplicate_share"] = validity.duplicate_share(lists)
@@ -80,6 +81,8 @@ def summarise(
         for name, value, (low, high) in zip([*columns, "entropy_pooled@10"], found, bounds, strict=True)
     }
     nan = float("nan")
+    lift = popularity.popularity_lift(np.array(over_users["log_popularity@10"]), catalogue.train_count).tolist()
+    over_users["popularity_lift@10"] = lift[0], lift[1], lift[2]
     over_users["coverage@10"] = (diversity.coverage(lists, len(catalogue.shares), 10), nan, nan)
     over_users["cold_coverage@10"] = (cold_start.cold_coverage(lists, catalogue.cold, 10), nan, nan)
     return Summary(columns, over_users)

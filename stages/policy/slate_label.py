@@ -109,7 +109,10 @@ class SlateLessons:
                 own = own if self.space.put_target else own[there]
             own = own[: self.asking.slate_length]
             more = filling[row]
-            more = more[(more >= 0) & ~np.isin(more, own)][: self.asking.slate_length - len(own)]
+            disliked = np.setdiff1d(logged[row][~liked[row]], logged[row][liked[row]])
+            more = more[(more >= 0) & ~np.isin(more, own) & ~np.isin(more, disliked)][
+                : self.asking.slate_length - len(own)
+            ]
             more = more if self.fill_weight else more[:0]
             counts["logged"], counts["filled"] = counts["logged"] + len(own), counts["filled"] + len(more)
             if len(own):

@@ -1,6 +1,6 @@
 """The report's charts, in vega-lite by altair: each a function from results or curves to one chart.
 
-Colours tell rows apart and are the same throughout; whiskers are bootstrap intervals over users.
+Colours tell rows apart, up to 20 of them, and are the same throughout; whiskers are bootstrap intervals over users.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,8 @@ import pandas as pd
 from stages.reporting.results import Line
 
 WIDTH, HEIGHT = 300, 220
+BOUNDS = ("low", "high")
+LEGEND = alt.Legend(title=None, orient="bottom", columns=3, labelLimit=260)
 FIGURE_3 = {  # columns of metrics/curves/figure_3.csv: panel, curve
     "gbpo_rewarded": ("rewarded slate", "GBPO"),
     "gbpo_rejected": ("rejected slate", "GBPO"),
@@ -32,7 +34,8 @@ def _colour(rows: Sequence[str], legend: alt.Legend | None = None) -> alt.Color:
     return alt.Color("row:N", scale=alt.Scale(domain=list(rows), scheme=scheme), legend=legend)
 
 
-def _rows(lines: Sequence[Line]) -> list[str]:
+def rows_of(lines: Sequence[Line]) -> list[str]:
+    """Names of rows, each once; what colours go by."""
     return list(dict.fromkeys(line.row for line in lines))
 
 
@@ -54,19 +57,16 @@ def whiskers(lines: Sequence[Line], headings: Mapping[str, str]) -> Chart:
         if own.empty:
             continue
         axis = alt.Axis(title=None, labelLimit=260, labels=number == 0, ticks=number == 0)
-        base = alt.Chart(own).encode(y=alt.Y("line:N", sort=order, axis=axis), color=_colour(_rows(lines)))
+        base = alt.Chart(own).encode(y=alt.Y("line:N", sort=order, axis=axis), color=_colour(rows_of(lines)))
         dots = base.mark_point(size=55, opacity=1, strokeWidth=2).encode(
             x=alt.X("mean:Q", title=heading),
-            fill=alt.condition("datum.judged", _colour(_rows(lines)), alt.value("white")),
+            fill=alt.condition("datum.judged", _colour(rows_of(lines)), alt.value("white")),
             tooltip=["line", alt.Tooltip("mean", format=".4f"), *(alt.Tooltip(end, format=".4f") for end in BOUNDS)],
         )
         if own["low"].notna().any():
             dots = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=heading), x2="high:Q") + dots
         panels.append(dots.properties(width=210))
     return alt.hconcat(*panels)
-
-
-BOUNDS = ("low", "high")
 
 
 def accuracy_against_diversity(lines: Sequence[Line]) -> Chart:
@@ -76,13 +76,13 @@ def accuracy_against_diversity(lines: Sequence[Line]) -> Chart:
         across, up = line.value("entropy_slate@10"), line.value("ndcg@10")
         values.append({"line": line.name, "row": line.row, "x": across[0], "x1": across[1], "x2": across[2]})
         values[-1] |= {"y": up[0], "y1": up[1], "y2": up[2], "judged": line.judged}
-    base = alt.Chart(pd.DataFrame(values)).encode(color=_colour(_rows(lines)))
+    base = alt.Chart(pd.DataFrame(values)).encode(color=_colour(rows_of(lines)))
     across = alt.X("x:Q", title="Slate entropy@10 (bits)", scale=alt.Scale(zero=False))
     up = alt.Y("y:Q", title="N@10", scale=alt.Scale(zero=False))
     dots = base.mark_point(size=70, opacity=1, strokeWidth=2).encode(
         x=across,
         y=up,
-        fill=alt.condition("datum.judged", _colour(_rows(lines)), alt.value("white")),
+        fill=alt.condition("datum.judged", _colour(rows_of(lines)), alt.value("white")),
         tooltip=["line", alt.Tooltip("x", format=".3f"), alt.Tooltip("y", format=".4f")],
     )
     wide = base.mark_rule(opacity=0.5).encode(x=alt.X("x1:Q"), x2="x2:Q", y=up)
@@ -105,28 +105,26 @@ def figure_3(curves: pd.DataFrame) -> Chart:
         .mark_line(strokeWidth=2, clip=True)
         .encode(
             x=alt.X("ratio:Q", title="ratio r"),
-            y=alt.Y("coefficient:Q", title="gradient coefficient", scale=alt.Scale(domain=[0, top])),
+            y=alt.Y("coefficient:Q", title="gradient coefficient", scale=alt.Scale(domain=[0, 1.6])),
             color=alt.Color("curve:N", scale=alt.Scale(domain=names, range=colours), legend=LEGEND),
             strokeDash=alt.StrokeDash("curve:N", scale=alt.Scale(domain=names, range=styles), legend=LEGEND),
             tooltip=["curve", alt.Tooltip("ratio", format=".2f"), alt.Tooltip("coefficient", format=".3f")],
         )
         .properties(width=WIDTH, height=HEIGHT)
-        for panel, top in (("rewarded slate", 1.6), ("rejected slate", 1.6))
+        for panel in ("rewarded slate", "rejected slate")
     ]
     return alt.hconcat(*panels)
 
 
-LEGEND = alt.Legend(title=None, orient="bottom", columns=3, labelLimit=260)
+def training(curves: pd.DataFrame, columns: Mapping[str, str], rows: Sequence[str]) -> Chart | None:
+    """Curves by step, one panel per column that has some: a line per row, its mean over seeds, and their range.
 
-
-def training(curves: pd.DataFrame, columns: Mapping[str, str], rows: Sequence[str]) -> Chart:
-    """Curves by step, one panel per column that any row has: a line per row, its mean over seeds, and their range.
-
-    curves: columns row, seed, step, and those of `columns`; rows: all that the report has, so that colours agree.
+    None where nothing was trained. curves: columns row, seed, step, and those of `columns`; rows: all that the report
+    has, so that colours agree.
     """
     panels = []
     for column, heading in columns.items():
-        if column not in curves or curves[column].isna().all():
+        if column not in curves or curves.dropna(subset=[column]).groupby("row")["step"].nunique().max() < 2:
             continue
         own = curves[["row", "step", column]].dropna().rename(columns={column: "value"})
         own = own.groupby(["row", "step"], sort=False)["value"].agg(["mean", "min", "max"]).reset_index()
@@ -141,7 +139,7 @@ def training(curves: pd.DataFrame, columns: Mapping[str, str], rows: Sequence[st
             tooltip=["row", "step", alt.Tooltip("mean", format=".4g")],
         )
         panels.append((band + line).properties(width=WIDTH, height=HEIGHT))
-    return alt.concat(*panels, columns=3) if panels else alt.hconcat()
+    return alt.concat(*panels, columns=3) if panels else None
 
 
 def ablation(lines: Sequence[Line]) -> Chart | None:
@@ -170,65 +168,3 @@ def ablation(lines: Sequence[Line]) -> Chart | None:
     )
     one = alt.Chart(pd.DataFrame({"y": [1.0]})).mark_rule(strokeDash=[4, 3]).encode(y="y:Q")
     return (base.mark_bar() + one).properties(width=2 * WIDTH, height=HEIGHT)
-
-
-LEARNT = {
-    "reward": "reward, sampled slates",
-    "ratio_q95": "ratio, 95% quantile",
-    "ratio_q05": "ratio, 5% quantile",
-    "at_upper_bound": "rewarded at upper bound",
-    "at_lower_bound": "rejected at lower bound",
-    "kl": "divergence from SFT (nats)",
-    "gradient_norm": "gradient norm",
-    "token_entropy": "entropy of a token (nats)",
-    "no_signal_share": "groups without signal",
-}
-LOOKS = {
-    "heldout_greedy_reward": "held-out reward, greedy",
-    "heldout_reward": "held-out reward, sampled",
-    "greedy_coverage": "coverage of greedy slates",
-}
-FIGURE_4 = {"cold_mass": "(a) probability of cold items", "entropy": "(b) slate entropy (bits)"}
-
-
-def gallery(
-    lines: Sequence[Line], curves: Mapping[str, pd.DataFrame], gradient: pd.DataFrame
-) -> dict[str, tuple[Chart, str]]:
-    """Every chart of the report by heading, with its caption; those without data are left out.
-
-    curves: `training`, a row per step of RL, and `heldout`, a row per look at the held-out reward; gradient: figure_3.
-    """
-    rows = _rows(lines)
-    found = {
-        "Accuracy": (
-            whiskers(lines, {"ndcg@10": "N@10", "recall@10": "R@10"}),
-            f"Test split. {WHISKERS}",
-        ),
-        "Diversity and cold items": (
-            whiskers(lines, {"entropy_slate@10": "Slate entropy@10 (bits)", "coverage@10": "Coverage@10", **COLD}),
-            f"Test split. {WHISKERS} Coverages have none.",
-        ),
-        "Accuracy against diversity": (accuracy_against_diversity(lines), f"Test split. {WHISKERS}"),
-        "Gradient coefficient against ratio (Figure 3)": (
-            figure_3(gradient),
-            "By autograd, from the losses as RL uses them, at the paper's constants (params.yaml, figure_3). "
-            "Algorithm 1 is what is trained; Eq. 3 is what the paper draws.",
-        ),
-    }
-    if "training" in curves:
-        ran = "Mean over seeds, and their range."
-        found["Cold items and diversity during training (Figure 4)"] = (
-            training(curves["training"], FIGURE_4, rows),
-            "Probability of cold items as a slate's first, on fixed validation contexts; entropy of sampled slates. "
-            + ran,
-        )
-        found["Training"] = (training(curves["training"], LEARNT, rows), f"Every step of RL. {ran}")
-    if "heldout" in curves:
-        found["Held-out reward"] = (training(curves["heldout"], LOOKS, rows), "Looks at the reserve's judging half.")
-    if (parts := ablation(lines)) is not None:
-        found["Ablation (Figure 5)"] = (parts, "Each measure over full SAGE's.")
-    return found
-
-
-WHISKERS = "Whiskers are intervals over users; a hollow dot is a decoder that its row is not judged by."
-COLD = {"cold_coverage@10": "Cold coverage@10", "cold_exposure@10": "Cold exposure@10"}

@@ -48,8 +48,8 @@ for (const element of document.querySelectorAll(".chart")) {
 }
 """
 
-DRAWN = """Drawn at random, equally many where both rows hit, where one does and where none does, if there are such:
-they show what slates look like, not how often they hit."""
+DRAWN = """Drawn at random from users of each kind, those whom both rows hit, only the one, only the other, and none, as
+long as there are some: they show what slates look like, not how often they hit."""
 FOLDED = ("Where the figures come from", "What RL did")
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.core.sections import Evaluate
+from stages.core.sections import Evaluate, Tabulate
 from stages.reporting import tables
 from stages.reporting.results import Line
-from stages.reporting.significance import LEVEL, Comparison
+from stages.reporting.significance import Differences
 from stages.reporting.tables import ACCURACY, PAPER_BEYOND, PAPER_TABLES, POPULARITY, VALIDITY, Table
 
 Published = Sequence[Mapping[str, str]]
@@ -20,11 +20,10 @@ NOTES = """- Lists are one per user with a target: decoder `slate` is the policy
   `slate`, baselines by `list`.
 - All items are ranked; one held-out item per user. N is NDCG, R is recall, which is the hit rate here, and MRR the mean
   reciprocal rank.
-- Lines that share a letter are not told apart: every two of the lines that rows are judged by, and the order of the
-  pools, are compared by a randomisation test over users (signs
-  of the users' differences, {rounds:,} draws), with p-values corrected by Holm over all pairs of the table, at {level}.
-  Bold is for a line that is above every other one by these tests. They know of users, not of training seeds: what
-  another seed would give is seen only where several were run.
+- Lines that share a letter are not told apart. Compared are the lines that rows are judged by and the order of the
+  pools, every two of them, by a randomisation test over users (signs of the users' differences, {rounds:,} draws), with
+  p-values corrected by Holm over all these pairs, at {level}. Bold is for a line above every other one compared. The
+  tests know of users, not of training seeds: what another seed would give is seen only where several were run.
 - Entropies are in bits. Slate entropy is the mean over users of the entropy of the categories in one list, at most
   log2(min(10, categories)) where items have one category; pooled entropy is that of all lists together. The paper does
   not say which of them it reports, nor the unit.
@@ -33,8 +32,8 @@ NOTES = """- Lists are one per user with a target: decoder `slate` is the policy
 - Cold coverage: share of the cold items that stand in at least one user's top 10. Cold exposure: share of the
   positions of all top 10 that hold a cold item. Coverage: share of the catalogue in at least one top 10.
 - Head, middle and tail: the items, from the most frequent of training on, that together hold a third of its
-  interactions each. Popularity lift: the geometric mean of (1 + training interactions) over the items shown, over that
-  of the catalogue; 1 is no bias.
+  interactions each. Popularity lift: the geometric mean of 1 + training interactions of the items shown, over that of
+  the catalogue; items drawn evenly have 1.
 - Null slots hold no item, repeated ones an item that stands before; invalid slots are both together.
 - Coverages have no interval: a bootstrap over users leaves a third of the users out and so comes out too low."""
 
@@ -60,15 +59,15 @@ class Findings:
     dataset: str
     lines: Mapping[str, Sequence[Line]]
     """By split."""
-    comparisons: Mapping[str, Comparison]
-    """On the test split, by measure."""
+    told_apart: Mapping[str, Differences | None]
+    """On the test split, by measure; None where nothing can be compared."""
     cells: Mapping[str, Mapping[int, Mapping[str, Any]]]
     """What `evaluate` wrote, by row and seed."""
     runs: Mapping[str, Sequence[Mapping[str, Any]]]
     """What `rl` says of itself, by row: one entry per seed."""
 
 
-def build(found: Findings, published: Published, remarks: Published, settings: Evaluate) -> Report:
+def build(found: Findings, published: Published, remarks: Published, settings: Evaluate, tests: Tabulate) -> Report:
     """Put a data set's results into tables; published: the paper's figures, with remarks on them."""
     any_row = next(iter(found.cells.values()))
     seeds, counts = len(any_row), next(iter(any_row.values()))["counts"]
@@ -84,7 +83,8 @@ def build(found: Findings, published: Published, remarks: Published, settings: E
     shown = [table for number in PAPER_TABLES for table in _paper_tables(number, found, published, remarks)]
     shown.append(tables.results_table("Popularity, test split", test, POPULARITY))
     shown.append(tables.results_table("Validity, test split", test, VALIDITY))
-    shown.append(tables.pairs_table(found.comparisons["ndcg@10"], "N@10"))
+    if (told_apart := found.told_apart["ndcg@10"]) is not None:
+        shown.append(tables.pairs_table(told_apart, "N@10"))
     shown.append(tables.results_table("Accuracy, valid split", found.lines["valid"], ACCURACY))
     if seeds > 1:
         shown.append(tables.seeds_table(found.cells, "ndcg@10"))
@@ -92,7 +92,7 @@ def build(found: Findings, published: Published, remarks: Published, settings: E
         shown.append(tables.rl_table(found.runs))
     shown.append(tables.provenance_table(found.cells))
     cold = f"{counts['cold_targets'][0]:,} of {judged:,} on the test split"
-    notes = NOTES.format(cold=cold, rounds=settings.rounds, level=LEVEL)
+    notes = NOTES.format(cold=cold, rounds=tests.rounds, level=tests.level)
     return Report(found.dataset, introduction, shown, notes)
 
 
@@ -103,15 +103,17 @@ def _paper_tables(number: str, found: Findings, published: Published, remarks: P
     """
     title, headings, compared = PAPER_TABLES[number]
     notes = [note["note"] for note in remarks if note["table"] == number and note["dataset"] in ("", found.dataset)]
-    shown = []
-    lines = found.lines["test"]
+    shown, lines = [], found.lines["test"]
     there = {name: heading for name, heading in headings.items() if any(name in line.values for line in lines)}
-    copied = tables.published_lines(published, number, found.dataset, list(there or headings))
+    alike = [name for name in there or headings if name not in PAPER_BEYOND]
+    copied = tables.published_lines(published, number, found.dataset, alike)
+    beyond = tables.published_lines(published, number, found.dataset, list(PAPER_BEYOND))
     if there or copied:
-        said = notes if copied else [f"The paper's Table {number} has no figures on this data set."]
-        comparison = found.comparisons.get(compared) if there else None
-        shown.append(tables.results_table(title, lines if there else [], there or headings, comparison, copied, said))
-    if beyond := tables.published_lines(published, number, found.dataset, list(PAPER_BEYOND)):
+        said = notes if copied else []
+        said = said if copied or beyond else [f"The paper's Table {number} has no figures on this data set."]
+        told_apart = found.told_apart.get(compared) if there else None
+        shown.append(tables.results_table(title, lines if there else [], there or headings, told_apart, copied, said))
+    if beyond:
         heading = f"Table {number} as published, not comparable"
         shown.append(tables.results_table(heading, [], PAPER_BEYOND, None, beyond, notes))
     return shown

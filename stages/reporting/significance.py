@@ -10,19 +10,20 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from stages.core.errors import InputError
+from stages.core.sections import Tabulate
 from stages.measures import paired
 from stages.reporting.results import Line
 
 Floats = npt.NDArray[np.float64]
 
-LEVEL = 0.05  # of the corrected p-values
-
 
 @dataclass(frozen=True)
-class Comparison:
+class Differences:
     """All pairs of R lines on one measure."""
 
     measure: str
+    level: float
     lines: Sequence[Line]
     difference: Floats  # [R, R] mean over users of the first line's value less the second's
     low: Floats  # [R, R] bounds of the difference
@@ -30,7 +31,7 @@ class Comparison:
     p: Floats  # [R, R] of the randomisation test, corrected by Holm over all pairs; NaN on the diagonal
 
     def differ(self, one: int, other: int) -> bool:
-        return bool(self.p[one, other] < LEVEL)
+        return bool(self.p[one, other] < self.level)
 
     @cached_property
     def leader(self) -> int:
@@ -46,7 +47,7 @@ class Comparison:
     @property
     def best(self) -> str | None:
         """Name of the line that is above every other one by the tests; None where there is none."""
-        return None if self.level_with_leader or len(self.lines) < 2 else self.lines[self.leader].name
+        return None if self.level_with_leader else self.lines[self.leader].name
 
     @cached_property
     def letters(self) -> dict[str, str]:
@@ -66,26 +67,43 @@ class Comparison:
         }
 
     def said(self) -> str:
-        """One sentence on who leads, and who does not differ from the leader."""
+        """One sentence on who leads, and who is not told apart from the leader."""
         name, level = self.lines[self.leader].name, ", ".join(self.level_with_leader)
         if not level:
-            return f"{name} is above every other line that is compared."
-        return f"no line is above all others: {name}, the highest, does not differ from {level}."
+            return f"of the lines compared, {name} is above every other one."
+        return f"of the lines compared none is above all others: {name}, the highest, is not told apart from {level}."
 
 
 def _letter(number: int) -> str:
     return ascii_lowercase[number] if number < len(ascii_lowercase) else f"({number + 1})"
 
 
-def compare(
-    lines: Sequence[Line], measure: str, resamples: int, rounds: int, confidence: float, generator: np.random.Generator
-) -> Comparison:
-    """Test every pair of lines on a measure that each user has; see stages/measures/paired.py."""
-    values = np.stack([line.users[measure] for line in lines], 1)  # [U, R]
-    first, second = np.triu_indices(len(lines), 1)
-    found = paired.compare(values, resamples, rounds, confidence, generator)
-    square = np.full((4, len(lines), len(lines)), np.nan)
+def differences(
+    lines: Sequence[Line],
+    measure: str,
+    resamples: int,
+    confidence: float,
+    tests: Tabulate,
+    generator: np.random.Generator,
+) -> Differences | None:
+    """Test every two of the lines that rows are judged by; see stages/measures/paired.py.
+
+    None where there are fewer than two, or where a user has no value of the measure. Raises InputError where there are
+    too many pairs for the draws: no p-value, corrected, could be below the level then.
+    """
+    judged = [line for line in lines if line.judged]
+    if len(judged) < 2 or any(np.isnan(line.users[measure]).any() for line in judged):
+        return None
+    first, second = np.triu_indices(len(judged), 1)
+    if len(first) / (1 + tests.rounds) >= tests.level:
+        raise InputError(
+            f"params.yaml: tabulate.rounds: {tests.rounds} draws cannot tell {len(judged)} rows apart at level "
+            f"{tests.level}; it takes {int(len(first) / tests.level) + 1}"
+        )
+    values = np.stack([line.users[measure] for line in judged], 1)  # [U, R]
+    found = paired.compare(values, resamples, tests.rounds, confidence, generator)
+    square = np.full((4, len(judged), len(judged)), np.nan)
     forth = np.stack([found.difference, found.low, found.high, paired.holm(found.p)])
     back = np.stack([-found.difference, -found.high, -found.low, forth[3]])
     square[:, first, second], square[:, second, first] = forth, back
-    return Comparison(measure, lines, *square)
+    return Differences(measure, tests.level, judged, *square)

@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from typing import Any, Literal, NamedTuple
 
 from stages.reporting.results import Line, over_runs
-from stages.reporting.significance import Comparison
+from stages.reporting.significance import Differences
 
 ACCURACY = {"recall@5": "R@5", "ndcg@5": "N@5", "recall@10": "R@10", "ndcg@10": "N@10", "mrr@10": "MRR@10"}
 BEYOND = {
@@ -28,6 +28,7 @@ POPULARITY = {
     "recall_middle@10": "R@10, middle",
     "recall_tail@10": "R@10, tail",
     "tail_exposure@10": "Tail exposure@10",
+    "log_popularity@10": "Mean log popularity@10 (nats)",
     "popularity_lift@10": "Popularity lift@10",
 }
 VALIDITY = {"invalid_share": "Invalid slots", "null_share": "Null slots", "duplicate_share": "Repeated slots"}
@@ -76,7 +77,7 @@ class Table:
     def markdown(self) -> str:
         """A section of Markdown."""
         marks = {"plain": "{}", "best": "**{}**", "copied": "_{}_"}
-        rows = [[marks[cell.kind].format(_escaped(cell.text)) for cell in line] for line in self.lines]
+        rows = [[cell.text and marks[cell.kind].format(_escaped(cell.text)) for cell in line] for line in self.lines]
         body = "\n".join("| " + " | ".join(row) + " |" for row in [list(self.head), ["---"] * len(self.head), *rows])
         return "\n\n".join([f"## {self.title}", body, *self.notes])
 
@@ -89,42 +90,42 @@ def results_table(
     title: str,
     lines: Sequence[Line],
     headings: Mapping[str, str],
-    comparison: Comparison | None = None,
+    told_apart: Differences | None = None,
     copied: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
 ) -> Table:
     """One line per row and decoder with the measures that `headings` names, then the copied lines.
 
-    With a comparison, letters in a last column: of the lines that are compared, two that share one do not differ.
+    With differences, letters in a last column: of the lines that are compared, two that share one are not told apart.
     """
     head = ["Row", "Decoder", *headings.values()]
-    letters = comparison.letters if comparison else {}
-    best = comparison.best if comparison else None
+    letters = told_apart.letters if told_apart else {}
+    best = told_apart.best if told_apart else None
     body = []
     for line in lines:
         cells = [Cell(line.row), Cell(line.decoder)]
         for measure in headings:
-            leads = comparison is not None and comparison.measure == measure and line.name == best
+            leads = told_apart is not None and told_apart.measure == measure and line.name == best
             cells.append(Cell(number(*line.value(measure)), "best" if leads else "plain"))
-        body.append(cells + ([Cell(letters.get(line.name, ""))] if comparison else []))
-    if comparison:
-        head.append(f"Alike in {headings[comparison.measure]}")
+        body.append(cells + ([Cell(letters.get(line.name, ""))] if told_apart else []))
+    if told_apart:
+        head.append(f"Alike in {headings[told_apart.measure]}")
     body += [[Cell(text, "copied") for text in [*line, *[""] * (len(head) - len(line))]] for line in copied]
-    said = [f"{headings[comparison.measure]}: {comparison.said()}"] if comparison else []
+    said = [f"{headings[told_apart.measure]}: {told_apart.said()}"] if told_apart else []
     return Table(title, head, body, [*said, *notes])
 
 
-def pairs_table(comparison: Comparison, heading: str) -> Table:
+def pairs_table(told_apart: Differences, heading: str) -> Table:
     """The difference between every two lines that are compared."""
     body = []
-    for one, other in combinations(range(len(comparison.lines)), 2):
-        found = (float(part[one, other]) for part in (comparison.difference, comparison.low, comparison.high))
-        said = "differ" if comparison.differ(one, other) else "do not differ"
-        names = (comparison.lines[one].name, comparison.lines[other].name)
-        cells = [*names, signed(*found), f"{comparison.p[one, other]:.4f}", said]
+    for one, other in combinations(range(len(told_apart.lines)), 2):
+        found = (float(part[one, other]) for part in (told_apart.difference, told_apart.low, told_apart.high))
+        said = "told apart" if told_apart.differ(one, other) else "not told apart"
+        names = (told_apart.lines[one].name, told_apart.lines[other].name)
+        cells = [*names, signed(*found), f"{told_apart.p[one, other]:.4f}", said]
         body.append([Cell(text) for text in cells])
-    head = ["First", "Second", f"{heading}, first less second", "p, corrected", "The two"]
-    return Table(f"Differences in {heading}, test split", head, body)
+    head = ["First", "Second", f"{heading}, first less second", "p, corrected", "Tests say"]
+    return Table(f"Differences in {heading}, test split", head, body, [PAIRS_NOTE])
 
 
 def rl_table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
@@ -203,5 +204,9 @@ run in which no bound ever acted, or in which most groups earned the same throug
 columns are quantiles. The policy in the tables is the one after the published step, the best by the greedy reward of
 the reserve's selecting half; its held-out rewards are the other half's, at the training temperature and greedy."""
 
-PROVENANCE_NOTE = """Every line that is not marked as copied was rerun by the cells below, named as in dvc.yaml, from
-parameters, inputs and code with these hashes; dvc.lock of the same commit holds the hash of every file before them."""
+PROVENANCE_NOTE = """Every line that is not marked as copied was rerun by these cells, named as in dvc.yaml, from
+parameters, inputs and code with these hashes; dvc.lock of the same commit holds the hash of every file before them. A
+line of decoder `pool` comes from the first policy of its action space."""
+
+PAIRS_NOTE = """In brackets the interval of each difference by itself; p is corrected for the number of pairs, so that
+an interval may leave 0 out where the test does not tell the two apart."""
