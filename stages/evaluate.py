@@ -11,6 +11,7 @@ import pyarrow as pa
 from stages.core import params, paths, stage
 from stages.core.errors import InputError
 from stages.core.files import write_json, write_table
+from stages.core.params import Params
 from stages.core.provenance import provenance
 from stages.core.schema import SLATES, read
 from stages.core.sections import Evaluate
@@ -27,7 +28,7 @@ SHOWN += ["cold_recall@10", "cold_coverage@10", "invalid_share"]
 
 def main(dataset: str, row: str, seed: int) -> None:
     settings = params.load()
-    cell, coordinates = cell_of(row)
+    cell = cell_of(settings, dataset, row, seed)
     corpus = histories.load(paths.corpus(dataset))
     source = paths.slates(dataset, row, seed)
     judged = {
@@ -37,20 +38,20 @@ def main(dataset: str, row: str, seed: int) -> None:
     summaries = {key: measure(corpus, key[0], found, settings.evaluate) for key, found in lists.items()}
     report = figures(summaries, headline(lists))
     report["counts"] = counts(corpus, judged)
-    report["provenance"] = provenance(cell, {"dataset": dataset, "seed": seed, **coordinates})
+    report["provenance"] = provenance(*cell)
     write_table(paths.per_user(dataset, row, seed), per_user(lists, summaries))
     write_json(paths.metrics(dataset, row, seed), report)
     stage.log.info("%s: test ndcg@10 %.4f", paths.metrics(dataset, row, seed), report["ndcg@10"])
 
 
-def cell_of(row: str) -> tuple[str, dict[str, str | int]]:
-    """The DVC stage that evaluates a row, and the row's coordinates."""
+def cell_of(settings: Params, dataset: str, row: str, seed: int) -> tuple[str, dict[str, str | int]]:
+    """The stage of dvc.yaml that evaluates a row, and the cell's coordinates."""
     if row in params.modules("baselines"):
-        return "evaluate_baseline", {"baseline": row}
+        return "evaluate_baseline", {"dataset": dataset, "baseline": row, "seed": seed}
     for space in params.modules("action_spaces"):
-        for optimizer in params.modules("objectives"):
+        for optimizer in settings.every_optimizer():
             if row == paths.row(space, optimizer):
-                return "evaluate", {"space": space, "optimizer": optimizer}
+                return settings.cell("evaluate", dataset, space, optimizer, seed)
     known = ", ".join(params.modules("baselines"))
     raise InputError(f"--row {row}: neither a baseline ({known}) nor <space>-<optimizer>")
 

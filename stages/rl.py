@@ -1,7 +1,8 @@
 """Reinforcement learning on logged feedback (Algorithm 1): from the SFT policy to one aligned by the chosen optimizer.
 
 Publishes the policy with the best greedy reward on one half of the reserve, among the looks taken after the first step;
-the other half gives the held-out reward. The optimizer `sft` descends nothing: its policy is the warm-up unchanged.
+the other half gives the held-out reward. The optimizer `sft` descends nothing: its policy is the warm-up unchanged. Of
+`ablations` in params.yaml, each is an optimizer too: SAGE without one of its parts.
 Writes models/<dataset>/<space>/<optimizer>/seed-<n> and two curves: every step, and every look at the reserve.
 Interrupted, it goes on from the last look when it is started again with the same parameters, inputs and code. With
 SAGE_PROCESSES=n in the environment, n processes share out the users of every step.
@@ -52,10 +53,10 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     watch = Watch.over(
         replace(learner.task, environment=log), reserve, rl.reserve_users, rl.reserve_positions, rl.cold_contexts, seed
     )
-    coordinates = {"dataset": dataset, "space": space, "optimizer": optimizer, "seed": seed}
+    cell = settings.cell("rl", dataset, space, optimizer, seed)
     state = RunState(
         learner,
-        Checkpoint(*cell_fingerprint("rl", coordinates)),
+        Checkpoint(*cell_fingerprint(*cell)),
         Curve(paths.curve(dataset, row, seed)),
         Curve(paths.heldout_curve(dataset, row, seed)),
     )
@@ -64,7 +65,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
         state.look(watch, 0)
     steps = rl.rollouts if learner.objective.loss else 0
     if steps > 0:
-        card = replace(card, made_by=made_by("rl", coordinates))
+        card = replace(card, made_by=made_by(*cell))
     else:
         state.curve.restore([{"step": 0, "cold_mass": watch.cold_mass(learner)}])
     for step in stage.progress(range(state.step, steps), f"rl {row}"):
@@ -109,7 +110,7 @@ def start(
     settings: Params, dataset: str, space: str, optimizer: str, seed: int
 ) -> tuple[Learner, LoggedFeedback, backbone.Card]:
     """The learner at the SFT policy, the rewards of the log, and the card that goes with its models."""
-    objective = params.load_module("objectives", optimizer, "--optimizer")
+    objective = params.load_module("objectives", settings.module_of(optimizer), "--optimizer")
     rl, corpus, body, own = settings.rl, settings.corpus(dataset), settings.backbone, settings.own[optimizer]
     machine, warmup = accelerator(body.precision), paths.model(dataset, space, "warmup", seed)
     source, histories = paths.backbone(settings.axes.backbone), load(paths.corpus(dataset))

@@ -41,7 +41,7 @@ EXAMPLES = 8  # users
 def main(dataset: str) -> None:
     settings = params.load()
     axes, evaluation = settings.axes, settings.evaluate
-    policies = [paths.row(space, optimizer) for space in axes.action_spaces for optimizer in axes.optimizers]
+    policies = [paths.row(space, optimizer) for space, optimizer in settings.policies(dataset)]
     rows = [*policies, *axes.baselines]
     cells = {row: {seed: read_json(paths.metrics(dataset, row, seed)) for seed in axes.seeds} for row in rows}
     users = {row: {seed: read_table(paths.per_user(dataset, row, seed)) for seed in axes.seeds} for row in rows}

@@ -96,6 +96,7 @@ class Cell(NamedTuple):
 def cells(root: Path) -> dict[str, Cell]:
     """Every cell that the axes of params.yaml span, by DVC's name for it."""
     graph, values = (yaml.safe_load((root / name).read_text()) for name in ("dvc.yaml", "params.yaml"))
+    values["ablation_datasets"] = values["datasets"][:1]  # an axis that is empty as shipped
     found = {}
     for stage, declared in graph["stages"].items():
         axes = {key: fill(axis, values) for key, axis in declared.get("matrix", {}).items()}
@@ -262,7 +263,7 @@ def reads(cell: Cell) -> set[str]:
 
 def tuned(cell: Cell, found: set[str]) -> set[str]:
     """Where a backbone may change keys of `sft` and `rl` for the cell's action space (`Params.on`)."""
-    if "space" not in cell.coordinates or cell.stage == "evaluate":
+    if "space" not in cell.coordinates or cell.module == "stages.evaluate":
         return set()
     fixed = {key for section, keys in FIXED.items() for key in (f"{section}.{name}" for name in keys)}
     place = f"backbones.{VALUES['backbone']}.spaces.{cell.coordinates['space']}"
@@ -308,6 +309,10 @@ class Reader:
             place = self.place(node) if isinstance(node, ast.expr) else None
             if place and self.is_value(place):
                 yield place
+            if isinstance(node, ast.Subscript) and place and "ablation" in self.cell.coordinates:
+                yield f"ablations.{self.cell.coordinates['ablation']}"  # which changes keys of the optimizer's section
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("settings.policies"):
+                yield from ("action_spaces", "optimizers", "ablation_datasets", "ablations")
 
     def annotated(self, name: str) -> str | None:
         """The section that a class of parameters describes; an own one only where the cell is that module's."""

@@ -110,9 +110,15 @@ def tree(tmp_path, monkeypatch):
         arrays = [pa.array(columns[field.name], field.type) for field in schema]
         pq.write_table(pa.table(arrays, schema=schema), folder / f"{name}.parquet")
     axes = SimpleNamespace(action_spaces=["text"], optimizers=["sft"], baselines=["popularity"], seeds=[1])
-    monkeypatch.setattr(
-        "stages.core.params.load", lambda: SimpleNamespace(evaluate=SETTINGS, tabulate=TESTS, axes=axes)
+    loaded = SimpleNamespace(
+        evaluate=SETTINGS,
+        tabulate=TESTS,
+        axes=axes,
+        every_optimizer=lambda: ["sft"],
+        policies=lambda dataset: [("text", "sft")],
+        cell=lambda stage, dataset, space, optimizer, seed: (stage, ["dataset", "space", "optimizer", "seed"]),
     )
+    monkeypatch.setattr("stages.core.params.load", lambda: loaded)
     found = {"baselines": ["popularity"], "action_spaces": ["text"], "objectives": ["sft"]}
     monkeypatch.setattr("stages.core.params.modules", found.__getitem__)
     monkeypatch.setattr(evaluate, "provenance", lambda stage, cell: [["cell", f"{stage} {sorted(cell)}"], *HASHES])

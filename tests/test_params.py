@@ -63,6 +63,20 @@ def test_optimizers_without_a_divergence(load):
     assert {name: weight for name, weight in kl.items() if weight is not None} == {"dapo": 0.0, "gspo": 0.0}
 
 
+def test_an_ablation_is_sage_less_one_part(load):
+    """Its section is SAGE's but for one key, with SAGE's as they are set."""
+    found = load({"sage.eps_clip": 0.25, "ablation_datasets": ["ml-100k"]})
+    whole = found.own["sage"].model_dump()
+    changed = {"sage_no_boost": {"eps_boost": 0.0}, "sage_no_penalty": {"beta": 0.0}}
+    changed["sage_no_decoupling"] = {"decouple": False}
+    assert set(found.ablations) == set(changed)
+    for name, keys in changed.items():
+        assert found.own[name].model_dump() == {**whole, **keys}
+        assert found.module_of(name) == "sage"
+    assert sorted(found.policies("ml-100k")[-3:]) == sorted(("semantic_id", name) for name in changed)
+    assert load({}).policies("ml-100k")[-1] == ("semantic_id", "sage")
+
+
 FAULTS = {
     "section unknown": ({"sag": {}}, "sag: 'sag' is none of the sections: .*did you mean 'sage'"),
     "section missing": ({"rl": DELETE}, "rl: missing"),
@@ -110,6 +124,19 @@ FAULTS = {
     "above range": ({"rl.entropy_rate": 1.5}, "rl.entropy_rate: .*less than or equal to 1.*1.5"),
     "not finite": ({"rl.kl": float("nan")}, "rl.kl: .*finite number"),
     "choice": ({"sage.ratio_norm": "itme"}, "sage.ratio_norm: .*'item' or 'token'.*'itme'"),
+    "key of an ablation unknown": (
+        {"ablations.sage_no_boost.eps_bost": 0.0},
+        "ablations.sage_no_boost.eps_bost: unknown key; did you mean 'eps_boost'",
+    ),
+    "value of an ablation": (
+        {"ablations.sage_no_penalty.beta": -1.0},
+        "ablations.sage_no_penalty.beta: .*greater than",
+    ),
+    "ablation with the name of an optimizer": ({"ablations.grpo": {}}, "ablations: 'grpo' is the name of an optimizer"),
+    "ablation on no data set": (
+        {"ablation_datasets": ["ml-10k"]},
+        "ablation_datasets: 'ml-10k' is none of the datasets",
+    ),
     "optimizer": ({"optimizers": ["sft", "sgae"]}, "optimizers: 'sgae' is none of .*grpo, gspo.*did you mean 'sage'"),
     "baseline": ({"baselines": ["populraity"]}, "baselines: 'populraity' .*did you mean 'popularity'"),
     "action space": ({"action_spaces": ["semantic-id"]}, "action_spaces: 'semantic-id' .*did you mean 'semantic_id'"),

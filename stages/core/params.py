@@ -48,10 +48,11 @@ class Axes(Section):
     optimizers: list[Name] = Field(min_length=1)
     baselines: list[Name]
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    ablation_datasets: list[Name]
     backbone: Name
     encoder: Name
 
-    @field_validator("datasets", "action_spaces", "optimizers", "baselines", "seeds")
+    @field_validator("datasets", "action_spaces", "optimizers", "baselines", "seeds", "ablation_datasets")
     @classmethod
     def _no_twins(cls, values: list[Any]) -> list[Any]:
         if len(set(values)) < len(values):
@@ -75,8 +76,10 @@ class Params(Section):
     evaluate: Evaluate
     tabulate: Tabulate
     figure_3: Figure3
+    ablations: dict[Name, dict[Name, Any]]
+    """SAGE without one of its parts: keys of its section that differ."""
     own: dict[str, Any]
-    """Sections of optimizers and baselines, by name."""
+    """Sections of optimizers and baselines, by name; those of ablations are SAGE's with their keys changed."""
     policy: Any = None
     """What an action space tells its policies, after `on`: the key `policy` of its section. No key of the file."""
 
@@ -98,6 +101,26 @@ class Params(Section):
             raise ValueError(
                 f"rl.horizon {self.rl.horizon} is more than sft.holdback {self.sft.holdback}, the items it needs"
             )
+
+    def module_of(self, optimizer: str) -> str:
+        """The module of stages/objectives that an optimizer runs: an ablation runs SAGE's."""
+        return ABLATED if optimizer in self.ablations else optimizer
+
+    def every_optimizer(self) -> list[str]:
+        """All that can be put on the axis, and the ablations."""
+        return [*modules("objectives"), *self.ablations]
+
+    def cell(self, stage: str, dataset: str, space: str, optimizer: str, seed: int) -> tuple[str, dict[str, str | int]]:
+        """The stage of dvc.yaml that runs a policy's cell, and the cell's coordinates."""
+        coordinates: dict[str, str | int] = {"dataset": dataset, "space": space, "seed": seed}
+        if optimizer not in self.ablations:
+            return stage, {**coordinates, "optimizer": optimizer}
+        return f"{stage}_ablation", {**coordinates, "optimizer": ABLATED, "ablation": optimizer}
+
+    def policies(self, dataset: str) -> list[tuple[str, str]]:
+        """Action space and optimizer of every policy that the axes ask of a data set, ablations behind the others."""
+        ablated = list(self.ablations) if dataset in self.axes.ablation_datasets else []
+        return [(space, name) for space in self.axes.action_spaces for name in (*self.axes.optimizers, *ablated)]
 
     def corpus(self, dataset: str) -> Corpus:
         """The section of a data set. Raises InputError where there is none."""
@@ -130,6 +153,7 @@ class Params(Section):
         return found
 
 
+ABLATED = "sage"  # the optimizer that `ablations` take parts from
 AXES = tuple(Axes.model_fields)
 SHARED = tuple(name for name in Params.model_fields if name not in ("axes", "own", "policy"))
 
@@ -182,6 +206,10 @@ def load(path: Path = Path("params.yaml")) -> Params:
     for name, backbone in params.backbones.items():
         for space in backbone.spaces:
             params.on(space, name)
+    for name, changed in params.ablations.items():
+        if name in own:
+            raise InputError(f"params.yaml: ablations: '{name}' is the name of an optimizer or a baseline")
+        own[name] = _parse(type(own[ABLATED]), own[ABLATED].model_dump() | changed, f"ablations.{name}")
     return params.model_copy(update={"own": own})
 
 
@@ -205,6 +233,8 @@ def _check_axes(axes: Axes, values: dict[str, Any]) -> None:
     one_of("encoder", axes.encoder, list(values["encoders"]), "keys of encoders")
     for space in axes.action_spaces:
         one_of("action_spaces", space, modules("action_spaces"), "modules of stages/action_spaces")
+    for dataset in axes.ablation_datasets:
+        one_of("ablation_datasets", dataset, axes.datasets, "datasets")
     for axis, folder in (("optimizers", "objectives"), ("baselines", "baselines")):
         for name in getattr(axes, axis):
             one_of(axis, name, modules(folder), f"modules of stages/{folder}")
