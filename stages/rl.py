@@ -76,7 +76,8 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
         now, spare = np.split(contexts[drawn], [rl.contexts])
         found = learner.step(now, spare, look, seed, "slates", step)
         if not math.isfinite(found["gradient_norm"]):
-            raise InputError(f"RL diverged: step {step + 1} has no finite gradient; lower rl_lr or {optimizer}.lr")
+            section = settings.module_of(optimizer)
+            raise InputError(f"RL diverged: step {step + 1} has no finite gradient; lower rl_lr or {section}.lr")
         state.curve.add(step=step + 1, **found, cold_mass=watch.cold_mass(learner))
         log_speed(step + 1, found, time.perf_counter() - started)
         if look:
@@ -123,7 +124,7 @@ def start(
     rewards = environment(settings, log, seed)
     if not getattr(own, "decouple", True) and len(rewards.weights) < 2:
         raise InputError(
-            f"params.yaml: {optimizer}.decouple: false has nothing to sum, corpora.{dataset}.objectives being one"
+            f"params.yaml: decouple: false of {optimizer} has nothing to sum, corpora.{dataset}.objectives being one"
         )
     task = Task(
         space=actions.to(machine.device),

@@ -57,7 +57,8 @@ def main(dataset: str) -> None:
     published = [read_csv(Path("data", f"{name}.csv")) for name in ("published", "published_notes")]
     report = build(found, *published, evaluation, settings.tabulate)
     charts = gallery(lines["test"], curves_of(dataset, policies, axes.seeds), pd.read_csv(paths.figure_3()))
-    shown = users_of(dataset, policies, axes.seeds[0], evaluation.seed)
+    compared = [paths.row(axes.action_spaces[-1], axes.optimizers[place]) for place in (0, -1)]
+    shown = users_of(dataset, compared, axes.seeds[0], evaluation.seed)
     write_text(paths.report(dataset), report.markdown())
     write_text(paths.page(dataset), page(report, charts, shown))
     Curve(paths.rows_curve(dataset)).restore([rounded(plotted(line)) for line in lines["test"]])
@@ -104,10 +105,10 @@ def curves_of(dataset: str, policies: list[str], seeds: list[int]) -> dict[str, 
     return found
 
 
-def users_of(dataset: str, policies: list[str], seed: int, draw: int) -> list[Example]:
-    """Users of the test split with the slates of the first and of the last policy."""
+def users_of(dataset: str, rows: list[str], seed: int, draw: int) -> list[Example]:
+    """Users of the test split with the slates of two policies, or of one that is named twice."""
     log, lists = histories.load(paths.corpus(dataset)), {}
-    for row in dict.fromkeys([policies[0], policies[-1]]):
+    for row in dict.fromkeys(rows):
         table = read(paths.slates(dataset, row, seed), SLATES)
         table = table.filter((pc.field("split") == "test") & (pc.field("decoder") == "slate"))
         table = table.sort_by([("user", "ascending"), ("rank", "ascending")])

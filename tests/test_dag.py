@@ -16,6 +16,7 @@ import yaml
 
 from stages.core import params, paths
 from stages.core.language_models import FIXED
+from stages.reporting import charts
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
@@ -403,6 +404,13 @@ def test_every_name_on_an_axis_is_a_module_and_a_section():
         for name in VALUES[axis]:
             assert name in params.modules(folder)
             assert name in VALUES
+
+
+def test_ablations_have_the_same_names_everywhere():
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage in ("rl_ablation", "recommend_ablation", "evaluate_ablation"):
+        assert graph[stage]["matrix"]["ablation"] == list(VALUES["ablations"])
+    assert list(charts.ABLATIONS) == list(VALUES["ablations"])
 
 
 @pytest.mark.parametrize("name", params.modules("objectives"))

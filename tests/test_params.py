@@ -133,6 +133,14 @@ FAULTS = {
         "ablations.sage_no_penalty.beta: .*greater than",
     ),
     "ablation with the name of an optimizer": ({"ablations.grpo": {}}, "ablations: 'grpo' is the name of an optimizer"),
+    "ablations of nothing": (
+        {"sage": DELETE, "optimizers": ["sft"]},
+        "'sage' has no section, and ablations change its",
+    ),
+    "ablations with nothing beside them": (
+        {"ablation_datasets": ["ml-100k"], "optimizers": ["sft"]},
+        "optimizers: 'sage' is none of the optimizers, and ablations are measured by it",
+    ),
     "ablation on no data set": (
         {"ablation_datasets": ["ml-10k"]},
         "ablation_datasets: 'ml-10k' is none of the datasets",

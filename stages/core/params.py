@@ -206,11 +206,22 @@ def load(path: Path = Path("params.yaml")) -> Params:
     for name, backbone in params.backbones.items():
         for space in backbone.spaces:
             params.on(space, name)
-    for name, changed in params.ablations.items():
-        if name in own:
-            raise InputError(f"params.yaml: ablations: '{name}' is the name of an optimizer or a baseline")
-        own[name] = _parse(type(own[ABLATED]), own[ABLATED].model_dump() | changed, f"ablations.{name}")
+    own |= _ablations(params, own, list(folders))
     return params.model_copy(update={"own": own})
+
+
+def _ablations(params: Params, own: dict[str, Any], taken: list[str]) -> dict[str, Any]:
+    """Sections of the ablations: that of the optimizer that they take parts from, with their keys changed."""
+    if params.ablations and ABLATED not in own:
+        raise InputError(f"params.yaml: '{ABLATED}' has no section, and ablations change its keys; add it")
+    if twins := [name for name in params.ablations if name in (*taken, "warmup")]:
+        raise InputError(
+            f"params.yaml: ablations: '{twins[0]}' is the name of an optimizer, a baseline or the SFT policy"
+        )
+    return {
+        name: _parse(type(own[ABLATED]), own[ABLATED].model_dump() | changed, f"ablations.{name}")
+        for name, changed in params.ablations.items()
+    }
 
 
 def _own_section(name: str, folder: str, values: dict[str, Any]) -> Any:
@@ -235,6 +246,7 @@ def _check_axes(axes: Axes, values: dict[str, Any]) -> None:
         one_of("action_spaces", space, modules("action_spaces"), "modules of stages/action_spaces")
     for dataset in axes.ablation_datasets:
         one_of("ablation_datasets", dataset, axes.datasets, "datasets")
+        one_of("optimizers", ABLATED, axes.optimizers, "optimizers, and ablations are measured by it")
     for axis, folder in (("optimizers", "objectives"), ("baselines", "baselines")):
         for name in getattr(axes, axis):
             one_of(axis, name, modules(folder), f"modules of stages/{folder}")

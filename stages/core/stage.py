@@ -24,7 +24,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone")  # accelerate's launc
 COORDINATES = {
     "dataset": "name of a data set: a key of corpora in params.yaml",
     "space": "action space: a module of stages/action_spaces",
-    "optimizer": "a module of stages/objectives",
+    "optimizer": "a module of stages/objectives, or a key of ablations in params.yaml",
     "baseline": "a module of stages/baselines",
     "row": "row of the tables: <space>-<optimizer>, or a baseline's name",
     "encoder": "name of a sentence encoder",
