@@ -17,6 +17,7 @@ import sys
 import time
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from stages.measures import paired
 from stages.measures.summary import Catalogue, summarise
@@ -54,6 +55,9 @@ def main() -> None:
     target = draw.integers(ITEMS, size=chosen.users)
     drawn = [lists(target, draw) for _ in range(chosen.methods)]
 
+    threadpool_limits(
+        1
+    )  # the products are small: a second thread of BLAS costs more than it gives, far more beside others
     started = time.perf_counter()
     columns = []
     for number, own in enumerate(drawn, 1):

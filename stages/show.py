@@ -13,7 +13,7 @@ import sys
 
 import pyarrow.compute as pc
 
-from stages.core import paths, stage
+from stages.core import params, paths, stage
 from stages.core.errors import InputError, one_of
 from stages.core.schema import SLATES, read
 from stages.corpus import histories
@@ -24,8 +24,12 @@ WIDTH = 70  # characters of a title
 
 
 def main(dataset: str, row: str, user: str, seed: int, split: str, decoder: str) -> None:
-    log, path = histories.load(paths.corpus(dataset)), paths.slates(dataset, row, seed)
-    one_of("--row", row, sorted(other.name for other in path.parents[1].glob("*")), "rows that have slates")
+    path = paths.slates(dataset, row, seed)
+    one_of("--row", row, sorted(other.name for other in path.parents[1].glob("*")), f"rows of {dataset} with slates")
+    if not path.exists():
+        seeds = params.load().axes.seeds
+        raise InputError(f"{path}: no slates of this seed; the axis `seeds` of params.yaml has {seeds}")
+    log = histories.load(paths.corpus(dataset))
     number, table = number_of(log, user), read(path, SLATES)
     decoders = sorted(pc.unique(table["decoder"]).to_pylist(), reverse=True)  # slate first
     one_of("--split", split, ["valid", "test"], "splits")
@@ -39,7 +43,8 @@ def main(dataset: str, row: str, user: str, seed: int, split: str, decoder: str)
         )
     titles, context = log.items["title"].to_pylist(), log.context(number, split).tolist()
     target = int(log.target(split)[number])
-    say(f"User {user} of {dataset}: {len(context)} items, the newest {min(NEWEST, len(context))} of which are")
+    shown = min(NEWEST, len(context))
+    say(f"User {user} of {dataset}: {len(context)} items, of which the last {shown}, the newest at the end, are")
     for item in context[-NEWEST:]:
         say(f"      {titles[item][:WIDTH]}")
     say(f"\n{row}, seed {seed}, decoder {decoder or decoders[0]}; the held-out item is {titles[target]!r}")

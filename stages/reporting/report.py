@@ -76,8 +76,8 @@ def build(found: Findings, published: Published, remarks: Published, settings: E
     introduction = (
         f"{users}, {counts['items'][0]:,} items, {counts['cold_items'][0]:,} of them cold. Means over "
         f"{'1 seed' if seeds == 1 else f'{seeds} seeds'}; in brackets {settings.confidence:.0%} bootstrap intervals "
-        f"over users{'' if seeds == 1 else ', of the mean over seeds of each'}. Figures in italics are copied from the "
-        f"paper ({PAPER}); nothing was rerun for them."
+        f"over users{'' if seeds == 1 else ', of the mean over seeds of each'}. Figures in italics, if "
+        f"any, are copied from the paper ({PAPER}); nothing was rerun for them."
     )
     test = found.lines["test"]
     shown = [table for number in PAPER_TABLES for table in _paper_tables(number, found, published, remarks)]

@@ -50,7 +50,7 @@ RL = {
     "ratio_q05": "Ratio, 5%",
     "ratio_q95": "Ratio, 95%",
     "gbpo_cosine": "Cosine to GBPO",
-    "kl": "Divergence from SFT",
+    "kl": "Divergence from SFT (nats)",
     "published_step": "Published step",
     "heldout_reward": "Held-out reward, sampled",
     "heldout_greedy_reward": "Held-out reward, greedy",
