@@ -23,6 +23,7 @@ TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 # Code that no cell declares: none of it can change an output.
 NO_DEPENDENCY = {
+    "stages/core/cells.py": "names of cells, which stand in commands and in the names of files",
     "stages/core/params.py": "refuses values; those that are read stand under `params`",
     "stages/core/section.py": "the same",
     "stages/core/language_models.py": "the same",

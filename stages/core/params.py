@@ -14,14 +14,15 @@ import difflib
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
+from stages.core.cells import ABLATED, Axes, Cells, modules
 from stages.core.errors import InputError, one_of
 from stages.core.language_models import Backbone
-from stages.core.section import Name, Section
+from stages.core.section import Name
 from stages.core.sections import (
     Corpus,
     Encoder,
@@ -36,34 +37,12 @@ from stages.core.sections import (
     Text,
 )
 
-STAGES = Path(__file__).parents[1]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Axes(Section):
-    """The lists that span the matrix of cells."""
-
-    datasets: list[Name] = Field(min_length=1)
-    action_spaces: list[Name] = Field(min_length=1)
-    optimizers: list[Name] = Field(min_length=1)
-    baselines: list[Name]
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    ablation_datasets: list[Name]
-    backbone: Name
-    encoder: Name
-
-    @field_validator("datasets", "action_spaces", "optimizers", "baselines", "seeds", "ablation_datasets")
-    @classmethod
-    def _no_twins(cls, values: list[Any]) -> list[Any]:
-        if len(set(values)) < len(values):
-            raise ValueError(f"{values} names one value twice")
-        return values
-
-
-class Params(Section):
+class Params(Cells):
     """The whole file."""
 
-    axes: Axes
     corpora: dict[Name, Corpus]
     encoders: dict[Name, Encoder]
     semantic_id: SemanticId
@@ -76,8 +55,6 @@ class Params(Section):
     evaluate: Evaluate
     tabulate: Tabulate
     figure_3: Figure3
-    ablations: dict[Name, dict[Name, Any]]
-    """SAGE without one of its parts: keys of its section that differ."""
     own: dict[str, Any]
     """Sections of optimizers and baselines, by name; those of ablations are SAGE's with their keys changed."""
     policy: Any = None
@@ -101,26 +78,6 @@ class Params(Section):
             raise ValueError(
                 f"rl.horizon {self.rl.horizon} is more than sft.holdback {self.sft.holdback}, the items it needs"
             )
-
-    def module_of(self, optimizer: str) -> str:
-        """The module of stages/objectives that an optimizer runs: an ablation runs SAGE's."""
-        return ABLATED if optimizer in self.ablations else optimizer
-
-    def every_optimizer(self) -> list[str]:
-        """All that can be put on the axis, and the ablations."""
-        return [*modules("objectives"), *self.ablations]
-
-    def cell(self, stage: str, dataset: str, space: str, optimizer: str, seed: int) -> tuple[str, dict[str, str | int]]:
-        """The stage of dvc.yaml that runs a policy's cell, and the cell's coordinates."""
-        coordinates: dict[str, str | int] = {"dataset": dataset, "space": space, "seed": seed}
-        if optimizer not in self.ablations:
-            return stage, {**coordinates, "optimizer": optimizer}
-        return f"{stage}_ablation", {**coordinates, "optimizer": ABLATED, "ablation": optimizer}
-
-    def policies(self, dataset: str) -> list[tuple[str, str]]:
-        """Action space and optimizer of every policy that the axes ask of a data set, ablations behind the others."""
-        ablated = list(self.ablations) if dataset in self.axes.ablation_datasets else []
-        return [(space, name) for space in self.axes.action_spaces for name in (*self.axes.optimizers, *ablated)]
 
     def corpus(self, dataset: str) -> Corpus:
         """The section of a data set. Raises InputError where there is none."""
@@ -153,22 +110,8 @@ class Params(Section):
         return found
 
 
-ABLATED = "sage"  # the optimizer that `ablations` take parts from
 AXES = tuple(Axes.model_fields)
 SHARED = tuple(name for name in Params.model_fields if name not in ("axes", "own", "policy"))
-
-
-OFFERS = ("class Params(", "Params = ", "class Actions:", "def read(", "def quantise(", "def candidates(")
-
-
-def modules(folder: str) -> list[str]:
-    """Names of the modules in a folder of stages/ that can be chosen: those that declare what OFFERS lists."""
-    return sorted(path.stem for path in (STAGES / folder).glob("*.py") if _offers(path))
-
-
-def _offers(path: Path) -> bool:
-    text = path.read_text()
-    return any(f"\n{start}" in text for start in OFFERS)
 
 
 def load_module(folder: str, name: str, key: str) -> ModuleType:

@@ -1,0 +1,73 @@
+"""The axes of params.yaml, and the cells of dvc.yaml that they span: which names there are and what each stands for.
+
+A policy's row is named after its optimizer, or after an ablation, which is SAGE less one part.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from stages.core.section import Name, Section
+
+STAGES = Path(__file__).parents[1]
+ABLATED = "sage"  # the optimizer that `ablations` take parts from
+OFFERS = ("class Params(", "Params = ", "class Actions:", "def read(", "def quantise(", "def candidates(")
+
+
+def modules(folder: str) -> list[str]:
+    """Names of the modules in a folder of stages/ that can be chosen: those that declare what OFFERS lists."""
+    return sorted(path.stem for path in (STAGES / folder).glob("*.py") if _offers(path))
+
+
+def _offers(path: Path) -> bool:
+    text = path.read_text()
+    return any(f"\n{start}" in text for start in OFFERS)
+
+
+class Axes(Section):
+    """The lists that span the matrix of cells."""
+
+    datasets: list[Name] = Field(min_length=1)
+    action_spaces: list[Name] = Field(min_length=1)
+    optimizers: list[Name] = Field(min_length=1)
+    baselines: list[Name]
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    ablation_datasets: list[Name]
+    backbone: Name
+    encoder: Name
+
+    @field_validator("datasets", "action_spaces", "optimizers", "baselines", "seeds", "ablation_datasets")
+    @classmethod
+    def _no_twins(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"{values} names one value twice")
+        return values
+
+
+class Cells(Section):
+    """The axes, and what they name."""
+
+    axes: Axes
+    ablations: dict[Name, dict[Name, Any]]
+    """SAGE without one of its parts: keys of its section that differ."""
+
+    def module_of(self, optimizer: str) -> str:
+        """The module of stages/objectives that an optimizer runs: an ablation runs SAGE's."""
+        return ABLATED if optimizer in self.ablations else optimizer
+
+    def every_optimizer(self) -> list[str]:
+        """All that can be put on the axis, and the ablations."""
+        return [*modules("objectives"), *self.ablations]
+
+    def cell(self, stage: str, dataset: str, space: str, optimizer: str, seed: int) -> tuple[str, dict[str, str | int]]:
+        """The stage of dvc.yaml that runs a policy's cell, and the cell's coordinates."""
+        coordinates: dict[str, str | int] = {"dataset": dataset, "space": space, "seed": seed}
+        if optimizer not in self.ablations:
+            return stage, {**coordinates, "optimizer": optimizer}
+        return f"{stage}_ablation", {**coordinates, "optimizer": ABLATED, "ablation": optimizer}
+
+    def policies(self, dataset: str) -> list[tuple[str, str]]:
+        """Action space and optimizer of every policy that the axes ask of a data set, ablations behind the others."""
+        ablated = list(self.ablations) if dataset in self.axes.ablation_datasets else []
+        return [(space, name) for space in self.axes.action_spaces for name in (*self.axes.optimizers, *ablated)]
