@@ -22,7 +22,6 @@ from stages.corpus.histories import load
 from stages.policy import backbone
 from stages.policy.beam import next_items
 from stages.policy.device import accelerator
-from stages.policy.free import free_slates
 from stages.policy.rollout import sample_slates
 from stages.policy.sharing import Reading
 
@@ -58,7 +57,8 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
                 pool = asked.pool.items[:, : decoding.list_length]
                 written["pool"] = (pool, -torch.arange(pool.shape[1]).expand_as(pool))
                 if decoding.free:
-                    written["free"] = free_slates(reading, actions, asking.slate_length)
+                    free = sample_slates(reading, actions.free(), [0.0], asking.slate_length, None)
+                    written["free"] = (free.items[:, 0], free.item_log_probs[:, 0])
             tables += [
                 slate_table(part, split, decoder, items.cpu().numpy(), scores.cpu().numpy())
                 for decoder, (items, scores) in written.items()

@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+
+from stages.core.errors import InputError
+from stages.policy.device import accelerator
 
 ROOT = Path(__file__).parents[1]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -53,3 +57,16 @@ def test_two_processes_do_what_one_does(curves, kind):
             if name == "sampler_mismatch" or (math.isnan(value) and math.isnan(second[name])):
                 continue
             assert second[name] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), (step, name)
+
+
+@pytest.mark.parametrize("plugin", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_sharded_weights_are_refused(plugin, monkeypatch):
+    monkeypatch.setenv(f"ACCELERATE_USE_{plugin}", "true")
+    with pytest.raises(InputError, match=f"accelerate is set to {plugin}"):
+        accelerator("fp32")
+
+
+def test_the_launcher_reads_the_configuration():
+    """What `accelerate launch --config_file` makes of the file for 8 GPUs."""
+    found = load_config_from_file(str(ROOT / "configs/accelerate/8-gpus.yaml"))
+    assert (found.distributed_type, found.num_processes, found.mixed_precision) == ("MULTI_GPU", 8, "no")

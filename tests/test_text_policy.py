@@ -1,4 +1,4 @@
-"""Native text with a model: prompts, sampling, scoring, ranking, SFT's loss and free writing, by enumeration."""
+"""Native text with a model: prompts, sampling, scoring, ranking, SFT's loss, by enumeration."""
 
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,6 @@ from stages.core.errors import InputError
 from stages.corpus.histories import Histories
 from stages.policy import heldout
 from stages.policy.beam import next_items
-from stages.policy.free import free_slates
 from stages.policy.lessons import NextItems
 from stages.policy.logprobs import token_log_probs
 from stages.policy.noise import keys_of
@@ -230,37 +229,6 @@ def test_validation_counts_the_users_whose_pool_holds_the_item(text):
     exact = [-log_prob(text, unpadded(asked, row), [valid[row]], pool_of(asked, row)) for row in (1, 2)]
     found = NextItems(text.space, ASKING, changed).loss(text.model, Accelerator(cpu=True))
     assert found == pytest.approx(np.mean(exact), abs=1e-4)
-
-
-def test_free_writing(text):
-    """Greedy over the whole vocabulary, each line read as a name; a plain loop writes the same."""
-    asked = text.space.prompts(CONTEXTS, ASKING)
-    items, _ = free_slates(Reading(text.model, asked), text.space, 4)
-    assert items.shape == (3, 4)
-    for row in range(3):
-        written: list[int] = []
-        most = 4 * asked.pool.spelled.shape[2]
-        while len(written) < most and text.space.tokenizer.decode(written).count("\n") < 4:
-            with torch.no_grad():
-                token = int(text.model(input_ids=torch.tensor([unpadded(asked, row) + written])).logits[0, -1].argmax())
-            if token == text.space.end_of_turn:
-                break
-            written.append(token)
-        lines = text.space.tokenizer.decode(written).split("\n")[:4]
-        lines += [""] * (4 - len(lines))
-        names = {TITLES[item]: item for item in pool_of(asked, row)}
-        assert items[row].tolist() == [names.get(line.strip(), -1) for line in lines]
-
-
-def test_lines_are_read_as_names(text):
-    """A candidate, the same again, an item of no pool, nothing, blanks around a name; what is behind the last line."""
-    asked = text.space.prompts(CONTEXTS[:1], ASKING)
-    pool = pool_of(asked, 0)
-    other = next(item for item in range(len(TITLES)) if item not in pool)
-    lines = [TITLES[pool[0]], TITLES[pool[0]], TITLES[other], "", f"  {TITLES[pool[1]]} ", TITLES[pool[2]]]
-    tokens = torch.tensor([text.space.tokenizer.encode("\n".join(lines), add_special_tokens=False)])
-    found = text.space.parse(tokens, asked.pool, 5)
-    assert found[0].tolist() == [pool[0], pool[0], -1, -1, pool[1]]
 
 
 def test_too_small_a_pool(text):

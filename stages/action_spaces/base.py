@@ -58,7 +58,7 @@ class Prompts(NamedTuple):
         """The same, with room for `count` choices at each token where slates are picked from candidates."""
         if self.pool is None:
             return self
-        columns = torch.nn.functional.pad(self.pool.columns, (0, count - self.pool.columns.shape[1]))
+        columns = torch.nn.functional.pad(self.pool.columns, (0, max(0, count - self.pool.columns.shape[1])))
         return self._replace(pool=self.pool._replace(columns=columns))
 
     def _mapped(self, change) -> "Prompts":  # type: ignore[no-untyped-def]
@@ -73,7 +73,7 @@ class Slates(NamedTuple):
     items: Tensor  # [B, K, L], -1 for none
     tokens: Tensor  # [B, K, T]
     choice: Tensor  # [B, K, T] number of each token among the choices
-    open: Tensor  # [B, K, T, C] the choices that there were
+    open: Tensor  # [B, K, T, C] the choices that there were; C = 1 where every token was one
     place: Tensor  # [B, K, T] 0 to L - 1: the item that a token belongs to
     real: Tensor  # [B, K, T] False for padding
     log_probs: Tensor  # [B, K, T] as they were written; 0 for padding
@@ -127,7 +127,7 @@ class Walk(Protocol):
     """[B, K] False where a slate is whole; it has one choice then, which means nothing."""
 
     def open(self) -> Tensor:
-        """[B, K, C] the choices that there are."""
+        """[B, K, C] the choices that there are; [B, K, 1] where every token of the vocabulary is one."""
 
     def towards(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """The choice [B, K] that goes on with the slate `items` [B, K, L], and whether there is one."""
@@ -162,6 +162,9 @@ class ActionSpace(Protocol):
     def to(self, device: torch.device | str) -> Self:
         """Move the tensors."""
 
+    def in_rollouts(self) -> Self:
+        """The space as RL's slates are written in it; see text.policy.decoding."""
+
     def prompts(self, contexts: Ints, asking: Asking, wanted: Ints | None = None) -> Prompts:
         """Prompts of contexts [B, 2] of (user, position): what the user did before is known.
 
@@ -190,18 +193,6 @@ class Catalogue(ActionSpace, Protocol):
 
     def history(self, items: Ints) -> Ints:
         """Token ids of a history that starts a sequence, oldest item first: [1 + D * items]."""
-
-
-class TextSpace(ActionSpace, Protocol):
-    """An action space whose slates can be written unaided, as lines of text."""
-
-    line_breaks: Tensor
-    """[V] how many line breaks each token of the vocabulary holds."""
-    end_of_turn: int
-    """The token with which a model ends what it writes; -1 for none."""
-
-    def parse(self, tokens: Tensor, pool: Pool, length: int) -> Tensor:
-        """The candidates that the first `length` lines of tokens [B, T] name: items [B, length], -1 for none."""
 
 
 def pad(rows: list[Ints], value: int) -> tuple[Tensor, Tensor]:

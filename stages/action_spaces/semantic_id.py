@@ -58,6 +58,10 @@ class Actions:
         """START, then the items' codes: [1 + D * items]."""
         return np.concatenate([[self.first_token + START], self.tokens[items].ravel()])
 
+    def in_rollouts(self) -> Self:
+        """Itself: only ids can be written."""
+        return self
+
     def prompts(self, contexts: Ints, asking: Asking, wanted: Ints | None = None) -> Prompts:
         """Prompts of contexts [B, 2]; the whole catalogue can be recommended, whatever is wanted."""
         known = self.histories.items_before(contexts)

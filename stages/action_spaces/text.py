@@ -1,10 +1,11 @@
 """Native text (TextRec, Sec. 3.2): a slate is item names, one per line, picked from the candidates in the prompt.
 
 A name is spelled by the model's own tokens and the line break that ends it, so that no name begins another;
-stages/action_spaces/name_walk.py writes slates of them.
+stages/action_spaces/name_walk.py writes slates of them, and line_walk.py those that a model writes unaided.
 """
 
 import hashlib
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,14 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.action_spaces.base import Asking, Pool, Prompts, pad
+from stages.action_spaces.base import Asking, Pool, Prompts, Walk, pad
+from stages.action_spaces.line_walk import LineWalk
 from stages.action_spaces.name_walk import NameWalk
 from stages.core.errors import InputError
 from stages.core.sections import TextPolicy
 from stages.corpus.histories import Histories, Ints
 from stages.policy.backbone import output_rows
+from stages.policy.constrained import output_logits
 from stages.policy.weights import loading
 from stages.rendering.chat import chat_form
 from stages.rendering.names import SEPARATOR
@@ -34,6 +37,7 @@ class Actions:
     """The action space of `data/<dataset>/actions/text`."""
 
     LABELS = ("slate",)
+    held = True  # whether slates are held to the pool
 
     def __init__(
         self, folder: Path, histories: Histories, tokenizer: PreTrainedTokenizerBase | None, policy: TextPolicy
@@ -84,6 +88,16 @@ class Actions:
         """Nothing lies on a device but what prompts bring there."""
         return self
 
+    def free(self) -> Self:
+        """The same with slates of any tokens, read as lines of names."""
+        found = copy(self)
+        found.held = False
+        return found
+
+    def in_rollouts(self) -> Self:
+        """Held to the pool, or free where text.policy.decoding says so."""
+        return self if self.policy.decoding == "constrained" else self.free()
+
     def offered(self, contexts: Ints) -> Ints:
         """The pools of contexts [C, 2] as the retriever ranks them: [C, N], -1 for none."""
         return self.pools[self.histories.offsets[contexts[:, 0]] + contexts[:, 1]]
@@ -98,19 +112,23 @@ class Actions:
         tokens, mask = pad(rows, 0)
         return Prompts(tokens, mask, torch.full((len(rows), 1), -1), pool=self._pool(pools))
 
-    def walk(self, prompts: Prompts, slates: int, length: int) -> NameWalk:
-        """Begin slates of distinct candidates. Raises InputError where a pool holds fewer than `length`."""
+    def walk(self, prompts: Prompts, slates: int, length: int) -> Walk:
+        """Begin slates of candidates, or of lines. Raises InputError where a pool holds fewer than `length`."""
         assert prompts.pool is not None
         if (fewest := int((prompts.pool.items >= 0).sum(1).min())) < length:
             raise InputError(
                 f"a pool holds {fewest} candidates, fewer than the {length} of a slate; "
                 "raise text.pool_size or shorten rl.slate_length"
             )
-        return NameWalk(prompts.pool, slates, length)
+        if self.held:
+            return NameWalk(prompts.pool, slates, length)
+        return LineWalk(prompts.pool, slates, length, self.line_breaks, self.end_of_turn, self.parse)
 
     def logits(self, model: PreTrainedModel, hidden: Tensor, prompts: Prompts, first: int = 0) -> Tensor:
-        """Logits [B, K, S, V] of the tokens of each user's pool."""
+        """Logits [B, K, S, V] of the tokens of each user's pool, or of the vocabulary."""
         assert prompts.pool is not None
+        if not self.held:
+            return output_logits(model, hidden, None)
         rows = output_rows(model, prompts.pool.columns)  # [B, V, h]
         return torch.einsum("bksh,bvh->bksv", hidden, rows).float()
 
@@ -126,18 +144,19 @@ class Actions:
         return -1 if self.tokenizer.eos_token_id is None else int(self.tokenizer.eos_token_id)
 
     def parse(self, tokens: Tensor, pool: Pool, length: int) -> Tensor:
-        """The candidates whose names the first lines of tokens [B, T] are, blanks around them aside: [B, length].
+        """The candidates that the first lines of tokens [B, K, T] name, blanks around them aside: [B, K, length].
 
-        -1 where a line is no candidate's name, or is missing: the null action.
+        -1 where a line is no candidate's name, or is missing: the null action. A token -1 is none.
         """
-        found = torch.full((len(tokens), length), -1, device=tokens.device)
-        for row, (text, items) in enumerate(
-            zip(self.tokenizer.batch_decode(tokens, skip_special_tokens=True), pool.items.tolist(), strict=True)
-        ):
-            number = {self.renderer.names[item]: item for item in items if item >= 0}
-            for place, line in enumerate(text.split(SEPARATOR)[:length]):
-                found[row, place] = number.get(line.strip(), -1)
-        return found
+        names = self.renderer.names
+        numbers = [{names[item]: item for item in items if item >= 0} for items in pool.items.tolist()]
+        found = []
+        for slates, number in zip(tokens.tolist(), numbers, strict=True):
+            written = [[token for token in slate if token >= 0] for slate in slates]
+            for text in self.tokenizer.batch_decode(written, skip_special_tokens=True):
+                lines = [*text.split(SEPARATOR), *[""] * length][:length]
+                found.append([number.get(line.strip(), -1) for line in lines])
+        return torch.tensor(found, device=tokens.device).view(*tokens.shape[:2], length)
 
     def _prompt(self, user: int, position: int, pool: Ints, asking: Asking) -> Ints:
         """Tokens of a prompt; the history's oldest items are left out to keep to max_tokens."""

@@ -142,6 +142,8 @@ class TextPolicy(Section):
     """Whether SFT puts logged items that the retrievers missed into the pool, in the place of its last others."""
     loss: Literal["full", "constrained"]
     """SFT's softmax: over the whole vocabulary, which teaches to write names unaided, or over the pool's."""
+    decoding: Literal["constrained", "free"]
+    """RL's slates: held to the pool, or of any tokens; a line that names no candidate, or one again, earns nothing."""
 
 
 class Text(Section):

@@ -19,7 +19,7 @@ from stages.corpus.histories import Histories
 from stages.policy.logprobs import spell, token_log_probs
 from stages.policy.processes import own_share, total
 
-BATCH = 128  # contexts scored at once
+BATCH = 128  # contexts scored at once, at most
 
 
 class Lessons(Protocol):
@@ -66,7 +66,8 @@ class NextItems:
         """Mean negative log-probability (nats) of the items that can be recommended. Raises InputError for none."""
         model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=model.device)
-        parts = [slice(start, start + BATCH) for start in range(0, len(self.contexts), BATCH)]
+        size = min(BATCH, -(-len(self.contexts) // accelerator.num_processes))
+        parts = [slice(start, start + size) for start in range(0, len(self.contexts), size)]
         for _, part in own_share(parts, accelerator):
             asked = self.space.prompts(self.contexts[part], self.asking).to(model.device)
             target = torch.from_numpy(self.targets[part]).to(model.device)[:, None, None]

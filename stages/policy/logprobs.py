@@ -18,7 +18,8 @@ def token_log_probs(
     """
     hidden = read_at_once(model, prompts, slates.tokens)
     log_probs = log_softmax(space.logits(model, hidden, prompts), slates.open, temperature)  # [B, K, T, C]
-    return log_probs.gather(-1, slates.choice[..., None])[..., 0], entropy(log_probs.detach())
+    chosen = log_probs.gather(-1, slates.choice[..., None])[..., 0]
+    return chosen.where(slates.real, 0), entropy(log_probs.detach()).where(slates.real, 0)
 
 
 def spell(prompts: Prompts, space: ActionSpace, items: Tensor) -> tuple[Slates, Tensor]:
@@ -34,7 +35,7 @@ def spell(prompts: Prompts, space: ActionSpace, items: Tensor) -> tuple[Slates, 
             break
         open_, place = walk.open(), walk.place
         choice, there = walk.towards(items)
-        there &= open_.gather(2, choice[..., None])[..., 0]
+        there &= open_.gather(2, choice[..., None].clamp(max=open_.shape[2] - 1))[..., 0]
         possible &= there | ~real
         real &= there
         one = torch.arange(open_.shape[2], device=items.device) == 0  # padding has one choice

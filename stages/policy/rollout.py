@@ -1,4 +1,4 @@
-"""Sample slates: K per user from one reading of the prompt, every item distinct and one that may be named.
+"""Sample slates: K per user from one reading of the prompt, in the words that the action space has open.
 
 All rows take each step together; masks, draws and look-ups are tensor operations on the device.
 """
@@ -22,11 +22,11 @@ def sample_slates(
     length: int,
     keys: Tensor | None,
 ) -> Slates:
-    """Sample one slate of `length` distinct items per user and temperature; 0 takes the likeliest token each time.
+    """Sample one slate of `length` items per user and temperature; 0 takes the likeliest token each time.
 
     keys [B]: what each user's draws hang on (`noise.keys_of`); None where nothing is drawn. The log-probabilities are
-    those of the constrained policy at that temperature (at 1 for temperature 0). Raises InputError where a user has
-    fewer than `length` items left.
+    those of the policy over what is open, at that temperature (at 1 for temperature 0). Raises InputError where a user
+    has fewer than `length` items left.
     """
     model, prompts = reading.model, reading.prompts
     given = torch.tensor(temperatures, device=prompts.tokens.device)[:, None]  # [K, 1]
@@ -42,6 +42,6 @@ def sample_slates(
         log_probs = log_softmax(logits, open_, scale)  # [B, K, C]
         noise = 0.0 if keys is None else gumbel(keys, len(temperatures), len(steps), log_probs.shape[2]) * (given > 0)
         choice = (log_probs + noise).argmax(-1)
-        own = log_probs.gather(2, choice[..., None])[..., 0]
+        own = log_probs.gather(2, choice[..., None])[..., 0].where(real, 0)
         steps.append((walk.take(choice), choice, open_, place, real, own))
     return Slates(walk.items, *(torch.stack(parts, 2) for parts in zip(*steps, strict=True)))

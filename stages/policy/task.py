@@ -76,7 +76,7 @@ class Task:
             for number, part in own_share(parts, self.accelerator)
         ]
         found = joined(gather(done, self.accelerator))
-        items = found.items.cpu().numpy()
+        items = without_repeats(found.items.cpu().numpy())
         rewards = self.environment.rewards(contexts, items)
         return Experience(
             contexts, asked, found, rewards, self.environment.weighted(rewards), self.environment.entropy(items)
@@ -114,7 +114,7 @@ class Task:
 
     def described(self, found: Experience) -> dict[str, float]:
         """What the slates earned and how they look."""
-        items = found.slates.items.cpu().numpy()
+        items = without_repeats(found.slates.items.cpu().numpy())
         means = found.rewards.mean((0, 1))
         return {
             **{f"reward_{name}": mean for name, mean in zip(self.environment.weights, means, strict=True)},
@@ -125,6 +125,12 @@ class Task:
             "tokens": int(found.slates.real.sum()),
             **correlations(found.rewards, list(self.environment.weights)),
         }
+
+
+def without_repeats(items: Ints) -> Ints:
+    """Slates [B, K, L] in which an item that stands further up is the null action, -1, as what is no item is."""
+    same = items[..., :, None] == items[..., None, :]  # the first place of each item is that of its first like
+    return np.where(same.argmax(-1) == np.arange(items.shape[-1]), items, -1)
 
 
 def correlations(rewards: Floats, names: Sequence[str]) -> dict[str, float]:
