@@ -3,7 +3,8 @@
 Publishes the policy with the best greedy reward on one half of the reserve, among the looks taken after the first step;
 the other half gives the held-out reward. The optimizer `sft` descends nothing: its policy is the warm-up unchanged. Of
 `ablations` in params.yaml, each is an optimizer too: SAGE without one of its parts.
-Writes models/<dataset>/<space>/<optimizer>/seed-<n> and two curves: every step, and every look at the reserve.
+Writes models/<dataset>/<space>/<optimizer>/seed-<n>, two curves, every step and every look at the reserve, and
+data/<dataset>/harvest/<row>/seed-<n>.parquet, the best slates that it came upon (stages/policy/harvest.py).
 Interrupted, it goes on from the last look when it is started again with the same parameters, inputs and code. With
 SAGE_PROCESSES=n in the environment, n processes share out the users of every step.
 
@@ -15,6 +16,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from stages.action_spaces.base import Asking
@@ -23,7 +25,7 @@ from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
 from stages.core.errors import InputError
-from stages.core.files import fresh_folder, write_json
+from stages.core.files import fresh_folder, write_json, write_table
 from stages.core.params import Params
 from stages.core.provenance import cell_fingerprint, made_by
 from stages.core.section import OptimizerSection
@@ -34,6 +36,7 @@ from stages.corpus.reserve import divide, held_back_contexts
 from stages.policy import backbone, diagnostics
 from stages.policy.algorithm import Learner, Recipe
 from stages.policy.device import accelerator
+from stages.policy.harvest import Harvest, of_others
 from stages.policy.heldout import Watch
 from stages.policy.model_card import Facts, write_readme
 from stages.policy.run_state import RunState
@@ -44,12 +47,20 @@ from stages.rewards.running_mean import RunningMean
 
 
 def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
-    settings = params.load().on(space)
+    align(params.load().on(space), dataset, space, optimizer, seed)
+
+
+def align(
+    settings: Params, dataset: str, space: str, optimizer: str, seed: int, taught: pa.Table | None = None
+) -> None:
+    """Run a cell. taught: the slates that its SFT policy was taught of an earlier round, whose users are left alone."""
     rl, sft, row = settings.rl, settings.sft, paths.row(space, optimizer)
     learner, log, card = start(settings, dataset, space, optimizer, seed)
     histories = log.histories
     reserve = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed)
     contexts = held_back_contexts(histories, reserve, reserve.learners, rl.horizon)
+    if taught is not None:
+        contexts = of_others(contexts, taught, rl.contexts)
     watch = Watch.over(
         replace(learner.task, environment=log), reserve, rl.reserve_users, rl.reserve_positions, rl.cold_contexts, seed
     )
@@ -103,6 +114,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     with fresh_folder(path) as folder:
         backbone.save(learner.model, card, folder)
         write_readme(folder, facts)
+    write_table(paths.harvest(dataset, row, seed), learner.harvest.table())
     write_json(paths.run_metrics(dataset, row, seed), found)
     state.checkpoint.drop()
 
@@ -113,7 +125,8 @@ def start(
     """The learner at the SFT policy, the rewards of the log, and the card that goes with its models."""
     objective = params.load_module("objectives", settings.module_of(optimizer), "--optimizer")
     rl, corpus, body, own = settings.rl, settings.corpus(dataset), settings.backbone, settings.own[optimizer]
-    machine, warmup = accelerator(body.precision), paths.model(dataset, space, "warmup", seed)
+    machine = accelerator(body.precision)
+    warmup = paths.warmup(dataset, space, settings.harvest_of(optimizer), seed)
     source, histories = paths.backbone(settings.axes.backbone), load(paths.corpus(dataset))
     spelling = params.load_module("action_spaces", space, "--space")
     tokenizer = backbone.tokenizer(source)
@@ -146,6 +159,7 @@ def start(
         recipe=recipe(rl, own),
         entropy_mean=RunningMean(rl.entropy_rate),
         accelerator=machine,
+        harvest=Harvest(histories, rl.horizon),
     )
     return learner, log, card
 

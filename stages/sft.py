@@ -36,7 +36,19 @@ from stages.policy.slate_label import SlateLessons
 
 
 def main(dataset: str, space: str, seed: int) -> None:
-    settings = params.load().on(space)
+    train(params.load().on(space), dataset, space, seed, ("sft", {"dataset": dataset, "space": space, "seed": seed}))
+
+
+def train(
+    settings: Params,
+    dataset: str,
+    space: str,
+    seed: int,
+    cell: tuple[str, dict[str, str | int]],
+    name: str = "warmup",
+    more: Callable[[ActionSpace, Asking, Histories], Lessons] | None = None,
+) -> None:
+    """Train a cell's policy, on `more` lessons beside its own, and write it under a name."""
     sft, body, source = settings.sft, settings.backbone, paths.backbone(settings.axes.backbone)
     histories = load(paths.corpus(dataset))
     machine = accelerator(body.precision)
@@ -60,12 +72,15 @@ def main(dataset: str, space: str, seed: int) -> None:
         seed=seed,
         align_epochs=getattr(settings.policy, "align_epochs", 0),
     )
-    coordinates = {"dataset": dataset, "space": space, "seed": seed}
-    checkpoint = Checkpoint(*cell_fingerprint("sft", coordinates))
-    curve = Curve(paths.curve(dataset, paths.row(space, "warmup"), seed))
+    taught = lessons(histories, settings, dataset, actions, asking, seed)
+    taught = with_items(taught, settings.policy, histories, tokenizer)
+    if more:
+        taught = MixedLessons([taught, more(actions, asking, histories)])
+    checkpoint = Checkpoint(*cell_fingerprint(*cell))
+    curve = Curve(paths.curve(dataset, paths.row(space, name), seed))
     best_epoch = training.fit(
         model,
-        with_items(lessons(histories, settings, dataset, actions, asking, seed), settings.policy, histories, tokenizer),
+        taught,
         NextItems(actions, asking, histories, sft.valid_users, seed),
         recipe,
         machine,
@@ -74,8 +89,8 @@ def main(dataset: str, space: str, seed: int) -> None:
     )
     if not machine.is_main_process:
         return
-    with fresh_folder(paths.model(dataset, space, "warmup", seed)) as folder:
-        backbone.save(model, backbone.Card(label, actions.fingerprint, made_by("sft", coordinates)), folder)
+    with fresh_folder(paths.model(dataset, space, name, seed)) as folder:
+        backbone.save(model, backbone.Card(label, actions.fingerprint, made_by(*cell)), folder)
     checkpoint.drop()
     stage.log.info("best epoch %d, validation loss %s", best_epoch, min(row["valid_loss"] for row in curve.rows))
 

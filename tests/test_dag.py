@@ -53,11 +53,17 @@ WRITES: dict[str, Callable[..., set[Path]]] = {
         paths.model(dataset, space, "warmup", seed),
         paths.curve(dataset, paths.row(space, "warmup"), seed),
     },
+    "sft_round2": lambda dataset, space, optimizer, seed: {
+        paths.model(dataset, space, f"warmup_{optimizer}", seed),
+        paths.curve(dataset, paths.row(space, f"warmup_{optimizer}"), seed),
+    },
+    "rl_round2": lambda dataset, space, optimizer, seed: WRITES["rl"](dataset, space, f"{optimizer}_round2", seed),
     "rl": lambda dataset, space, optimizer, seed: {
         paths.model(dataset, space, optimizer, seed),
         paths.curve(dataset, paths.row(space, optimizer), seed),
         paths.heldout_curve(dataset, paths.row(space, optimizer), seed),
         paths.run_metrics(dataset, paths.row(space, optimizer), seed),
+        paths.harvest(dataset, paths.row(space, optimizer), seed),
     },
     "recommend": lambda dataset, space, optimizer, seed: {paths.slates(dataset, paths.row(space, optimizer), seed)},
     "baseline": lambda dataset, baseline, seed: {paths.slates(dataset, baseline, seed)},
@@ -98,7 +104,7 @@ class Cell(NamedTuple):
 def cells(root: Path) -> dict[str, Cell]:
     """Every cell that the axes of params.yaml span, by DVC's name for it."""
     graph, values = (yaml.safe_load((root / name).read_text()) for name in ("dvc.yaml", "params.yaml"))
-    values["ablation_datasets"] = values["datasets"][:1]  # an axis that is empty as shipped
+    values |= {"ablation_datasets": values["datasets"][:1], "second_round": ["sage"]}  # axes that are empty as shipped
     found = {}
     for stage, declared in graph["stages"].items():
         axes = {key: fill(axis, values) for key, axis in declared.get("matrix", {}).items()}
@@ -191,10 +197,12 @@ def code_of(cell: Cell) -> set[str]:
     entry = file_of(cell.module)
     assert entry, f"{cell.stage}: no module {cell.module}"
     found: set[str] = set()
-    new = {entry} | loaded(entry, cell.coordinates)
+    new = {entry}
     while new:
         found |= new
-        new = {name for file in new for name in imports(file)} - found - NO_DEPENDENCY.keys()
+        stages = [file for file in new if Path(file).parent.name == "stages"]  # a second round imports the first's
+        more = {name for file in stages for name in loaded(file, cell.coordinates)}
+        new = (more | {name for file in new for name in imports(file)}) - found - NO_DEPENDENCY.keys()
     return found
 
 
@@ -314,7 +322,7 @@ class Reader:
             if isinstance(node, ast.Subscript) and place and "ablation" in self.cell.coordinates:
                 yield f"ablations.{self.cell.coordinates['ablation']}"  # which changes keys of the optimizer's section
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("settings.policies"):
-                yield from ("action_spaces", "optimizers", "ablation_datasets", "ablations")
+                yield from ("action_spaces", "optimizers", "second_round", "ablation_datasets", "ablations")
 
     def annotated(self, name: str) -> str | None:
         """The section that a class of parameters describes; an own one only where the cell is that module's."""

@@ -77,6 +77,14 @@ def test_an_ablation_is_sage_less_one_part(load):
     assert load({}).policies("ml-100k")[-1] == ("semantic_id", "sage")
 
 
+def test_a_second_round_runs_the_same_optimizer_from_another_sft(load):
+    found = load({"second_round": ["grpo"]})
+    assert ("semantic_id", "grpo_round2") in found.policies("ml-100k")
+    assert found.own["grpo_round2"] == found.own["grpo"]
+    assert (found.module_of("grpo_round2"), found.harvest_of("grpo_round2")) == ("grpo", "grpo")
+    assert (found.module_of("grpo"), found.harvest_of("grpo")) == ("grpo", "")
+
+
 FAULTS = {
     "section unknown": ({"sag": {}}, "sag: 'sag' is none of the sections: .*did you mean 'sage'"),
     "section missing": ({"rl": DELETE}, "rl: missing"),
@@ -145,6 +153,10 @@ FAULTS = {
         {"ablation_datasets": ["ml-10k"]},
         "ablation_datasets: 'ml-10k' is none of the datasets",
     ),
+    "second round without a first": ({"second_round": ["ppo"]}, "second_round: 'ppo' is none of the optimizers"),
+    "second round without a step": ({"second_round": ["sft"]}, "second_round: 'sft' is none of the optimizers that"),
+    "ablation named as a round": ({"ablations.sage_round2": {"beta": 0.0}}, "ablations: 'sage_round2' is the name of"),
+    "ablation named as an SFT": ({"ablations.warmup_sage": {"beta": 0.0}}, "ablations: 'warmup_sage' is the name of"),
     "optimizer": ({"optimizers": ["sft", "sgae"]}, "optimizers: 'sgae' is none of .*grpo, gspo.*did you mean 'sage'"),
     "baseline": ({"baselines": ["populraity"]}, "baselines: 'populraity' .*did you mean 'popularity'"),
     "action space": ({"action_spaces": ["semantic-id"]}, "action_spaces: 'semantic-id' .*did you mean 'semantic_id'"),

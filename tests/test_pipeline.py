@@ -237,6 +237,26 @@ def test_two_seeds_of_two_optimizers(repository: Path) -> None:
     assert "semantic_id-sage" in summary
 
 
+def test_one_line_runs_a_second_round(repository: Path) -> None:
+    """SFT learns from what RL found, RL starts from it; the harvest holds nothing that users are judged by."""
+    output = run(repository, "dvc", "exp", "run", "-S", "second_round=[sage]", "-S", "seeds=[1]")
+    again = {f"{stage}_round2@slice-semantic_id-sage-1" for stage in ("sft", "rl", "recommend", "evaluate")}
+    assert stages_run(output) == again | {"tabulate@slice"}
+    harvest = pd.read_parquet(repository / "data/slice/harvest/semantic_id-sage/seed-1.parquet").explode("items")
+    log = pd.read_parquet(repository / "data/slice/corpus/interactions.parquet")
+    judged = log[log["split"] != "train"]
+    assert len(harvest)
+    kept = set(zip(harvest["user"], harvest["items"], strict=True))
+    assert not kept & set(zip(judged["user"], judged["item"], strict=True))
+    later = harvest.merge(log, left_on=["user", "items"], right_on=["user", "item"], suffixes=("", "_log"))
+    assert len(later) == len(harvest)
+    assert (later["position_log"] >= later["position"]).all()
+    curve = pd.read_csv(repository / "metrics/curves/slice/semantic_id-warmup_sage/seed-1.csv")
+    high = harvest[harvest["reward"] >= params.load(repository / "params.yaml").harvest.min_reward]
+    assert (curve["harvested"] == high.groupby(["user", "position"]).ngroups).all()
+    assert "| semantic_id-sage_round2 | slate |" in (repository / "reports/slice.md").read_text()
+
+
 def test_one_line_runs_the_ablations(repository: Path) -> None:
     """SAGE less each part, behind the cells that are there; Figure 5 is drawn then."""
     output = run(repository, "dvc", "exp", "run", "-S", "ablation_datasets=[slice]", "-S", "seeds=[1]")
@@ -272,9 +292,10 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(repository, tmp_path, 
 
     model = copy / "models/slice/semantic_id" / outs[0]
     curves = [copy / "metrics/curves/slice" / out for out in outs[1:]]
+    harvest = [copy / "data/slice/harvest/semantic_id-sage/seed-1.parquet"]
 
     def outcome() -> dict[str, bytes]:
-        return {str(path): path.read_bytes() for path in [*sorted(model.iterdir()), *curves]}
+        return {str(path): path.read_bytes() for path in [*sorted(model.iterdir()), *curves, *harvest]}
 
     started = time.monotonic()
     run(copy, *command)

@@ -1,6 +1,7 @@
 """The axes of params.yaml, and the cells of dvc.yaml that they span: which names there are and what each stands for.
 
-A policy's row is named after its optimizer, or after an ablation, which is SAGE less one part.
+A policy's row is named after its optimizer; after an ablation, which is SAGE less one part; or after an optimizer's
+second round: RL from an SFT policy that was taught the best slates of the first (Sec. 3.3).
 """
 
 from pathlib import Path
@@ -12,6 +13,8 @@ from stages.core.section import Name, Section
 
 STAGES = Path(__file__).parents[1]
 ABLATED = "sage"  # the optimizer that `ablations` take parts from
+STILL = "sft"  # the optimizer that takes no step
+SECOND = "_round2"  # behind an optimizer's name
 OFFERS = ("class Params(", "Params = ", "class Actions:", "def read(", "def quantise(", "def candidates(")
 
 
@@ -34,10 +37,13 @@ class Axes(Section):
     baselines: list[Name]
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     ablation_datasets: list[Name]
+    second_round: list[Name]
     backbone: Name
     encoder: Name
 
-    @field_validator("datasets", "action_spaces", "optimizers", "baselines", "seeds", "ablation_datasets")
+    @field_validator(
+        "datasets", "action_spaces", "optimizers", "baselines", "seeds", "ablation_datasets", "second_round"
+    )
     @classmethod
     def _no_twins(cls, values: list[Any]) -> list[Any]:
         if len(set(values)) < len(values):
@@ -53,21 +59,29 @@ class Cells(Section):
     """SAGE without one of its parts: keys of its section that differ."""
 
     def module_of(self, optimizer: str) -> str:
-        """The module of stages/objectives that an optimizer runs: an ablation runs SAGE's."""
-        return ABLATED if optimizer in self.ablations else optimizer
+        """The module of stages/objectives that an optimizer runs: SAGE's, the first round's, or its own."""
+        return ABLATED if optimizer in self.ablations else optimizer.removesuffix(SECOND)
+
+    def harvest_of(self, optimizer: str) -> str:
+        """Whose best slates the SFT policy was taught that an optimizer starts from: nobody's, "", in a first round."""
+        return optimizer.removesuffix(SECOND) if optimizer.endswith(SECOND) else ""
 
     def every_optimizer(self) -> list[str]:
-        """All that can be put on the axis, and the ablations."""
-        return [*modules("objectives"), *self.ablations]
+        """All that a policy's row can be named after."""
+        first = modules("objectives")
+        return [*first, *(f"{name}{SECOND}" for name in first if name != STILL), *self.ablations]
 
     def cell(self, stage: str, dataset: str, space: str, optimizer: str, seed: int) -> tuple[str, dict[str, str | int]]:
         """The stage of dvc.yaml that runs a policy's cell, and the cell's coordinates."""
         coordinates: dict[str, str | int] = {"dataset": dataset, "space": space, "seed": seed}
-        if optimizer not in self.ablations:
-            return stage, {**coordinates, "optimizer": optimizer}
-        return f"{stage}_ablation", {**coordinates, "optimizer": ABLATED, "ablation": optimizer}
+        if optimizer in self.ablations:
+            return f"{stage}_ablation", {**coordinates, "optimizer": ABLATED, "ablation": optimizer}
+        if first := self.harvest_of(optimizer):
+            return f"{stage}{SECOND}", {**coordinates, "optimizer": first}
+        return stage, {**coordinates, "optimizer": optimizer}
 
     def policies(self, dataset: str) -> list[tuple[str, str]]:
         """Action space and optimizer of every policy that the axes ask of a data set, ablations behind the others."""
         ablated = list(self.ablations) if dataset in self.axes.ablation_datasets else []
-        return [(space, name) for space in self.axes.action_spaces for name in (*self.axes.optimizers, *ablated)]
+        names = [*self.axes.optimizers, *(f"{name}{SECOND}" for name in self.axes.second_round), *ablated]
+        return [(space, name) for space in self.axes.action_spaces for name in names]

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from stages.core.cells import ABLATED, Axes, Cells, modules
+from stages.core.cells import ABLATED, SECOND, STILL, Axes, Cells, modules
 from stages.core.errors import InputError, one_of
 from stages.core.language_models import Backbone
 from stages.core.section import Name
@@ -28,6 +28,7 @@ from stages.core.sections import (
     Encoder,
     Evaluate,
     Figure3,
+    Harvest,
     Recommend,
     Rewards,
     Rl,
@@ -50,6 +51,7 @@ class Params(Cells):
     backbones: dict[Name, Backbone]
     sft: Sft
     rl: Rl
+    harvest: Harvest
     rewards: Rewards
     recommend: Recommend
     evaluate: Evaluate
@@ -150,6 +152,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         for space in backbone.spaces:
             params.on(space, name)
     own |= _ablations(params, own, list(folders))
+    own |= {f"{name}{SECOND}": section for name, section in own.items() if folders.get(name) == "objectives"}
     return params.model_copy(update={"own": own})
 
 
@@ -157,10 +160,11 @@ def _ablations(params: Params, own: dict[str, Any], taken: list[str]) -> dict[st
     """Sections of the ablations: that of the optimizer that they take parts from, with their keys changed."""
     if params.ablations and ABLATED not in own:
         raise InputError(f"params.yaml: '{ABLATED}' has no section, and ablations change its keys; add it")
-    if twins := [name for name in params.ablations if name in (*taken, "warmup")]:
-        raise InputError(
-            f"params.yaml: ablations: '{twins[0]}' is the name of an optimizer, a baseline or the SFT policy"
-        )
+    for name in params.ablations:
+        if name in taken or name.startswith("warmup") or name.endswith(SECOND):
+            raise InputError(
+                f"params.yaml: ablations: '{name}' is the name of an optimizer, a baseline, an SFT policy or a round"
+            )
     return {
         name: _parse(type(own[ABLATED]), own[ABLATED].model_dump() | changed, f"ablations.{name}")
         for name, changed in params.ablations.items()
@@ -190,6 +194,8 @@ def _check_axes(axes: Axes, values: dict[str, Any]) -> None:
     for dataset in axes.ablation_datasets:
         one_of("ablation_datasets", dataset, axes.datasets, "datasets")
         one_of("optimizers", ABLATED, axes.optimizers, "optimizers, and ablations are measured by it")
+    for name in axes.second_round:
+        one_of("second_round", name, [other for other in axes.optimizers if other != STILL], "optimizers that learn")
     for axis, folder in (("optimizers", "objectives"), ("baselines", "baselines")):
         for name in getattr(axes, axis):
             one_of(axis, name, modules(folder), f"modules of stages/{folder}")

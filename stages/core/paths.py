@@ -23,6 +23,11 @@ def per_user(dataset: str, row: str, seed: int) -> Path:
     return Path("data", dataset, "per_user", row, f"seed-{seed}.parquet")
 
 
+def harvest(dataset: str, row: str, seed: int) -> Path:
+    """Slates that RL found good, for another round of SFT."""
+    return Path("data", dataset, "harvest", row, f"seed-{seed}.parquet")
+
+
 def encoder(name: str) -> Path:
     return Path("models", "encoders", name)
 
@@ -35,6 +40,11 @@ def backbone(name: str) -> Path:
 def model(dataset: str, space: str, optimizer: str, seed: int) -> Path:
     """Folder of a policy; `warmup` in the optimizer's place is the SFT model."""
     return Path("models", dataset, space, optimizer, f"seed-{seed}")
+
+
+def warmup(dataset: str, space: str, harvest: str, seed: int) -> Path:
+    """Folder of the SFT policy; of a second round, of the one that has learnt from the harvest of an optimizer."""
+    return model(dataset, space, f"warmup_{harvest}" if harvest else "warmup", seed)
 
 
 def metrics(dataset: str, row: str, seed: int) -> Path:

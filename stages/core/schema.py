@@ -9,6 +9,7 @@ actions/text/items.parquet   one row per item: its name, and its line in a pool 
 actions/text/users.parquet   one row per user: the profile in words
 actions/text/pools.parquet   one row per interaction, in the corpus's order: candidates for what the user does there,
                              drawn from what is before it
+harvest/<row>/seed-<n>.parquet   one row per context in which RL came upon a slate that earned something
 slates/<row>/seed-<n>.parquet    one row per user, split, decoder and rank
 per_user/<row>/seed-<n>.parquet  one row per user, split and decoder: the value of each measure
 """
@@ -55,6 +56,14 @@ SLATES = pa.schema(
         ("rank", pa.int32()),  # 1 = first
         ("item", pa.int32()),  # -1 where the output is no item
         ("score", pa.float32()),  # decoder slate: log-probability of the item given those before it
+    ]
+)
+HARVEST = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("position", pa.int32()),  # the context is what the user did before it
+        ("reward", pa.float32()),  # of the slate
+        ("items", pa.list_(pa.int32())),  # of it, those that the user went on to, in its order
     ]
 )
 ITEM_TEXT = pa.schema([("item", pa.int32()), ("name", pa.string()), ("line", pa.string())])

@@ -203,6 +203,17 @@ class ClickModel(Fill):
     """Share of popularity in a probability: above 0, or most items would have none."""
 
 
+class Harvest(Section):
+    """Second round (Sec. 3.3): what SFT is taught of the slates that RL came upon."""
+
+    min_reward: Annotated[float, Field(gt=0)]
+    """Of a context's best slate."""
+    weight: Annotated[float, Field(gt=0)]
+    """Of its tokens in the loss."""
+    label: Literal["found", "logged"]
+    """What is taught there: the slate's items that the user went on to, or as a control all of those."""
+
+
 class Rewards(Section):
     """Where the rewards of RL come from; the held-out reward is always the log's."""
 

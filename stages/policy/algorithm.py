@@ -28,9 +28,10 @@ from stages.objectives.terms import (
 )
 from stages.policy import diagnostics
 from stages.policy.backbone import Model
+from stages.policy.harvest import Harvest
 from stages.policy.logprobs import token_log_probs
 from stages.policy.processes import gather, own_share, sum_gradients
-from stages.policy.task import Experience, Task
+from stages.policy.task import Experience, Task, without_repeats
 from stages.rewards.running_mean import RunningMean
 
 
@@ -71,6 +72,7 @@ class Learner:
     recipe: Recipe
     entropy_mean: RunningMean
     accelerator: Accelerator
+    harvest: Harvest | None = None
 
     def step(self, contexts: Ints, spare: Ints, compare: bool, *purpose: int | str) -> dict[str, float]:
         """One rollout and its updates on contexts [B, 2]; returns their diagnostics (`diagnostics.of_rollout`).
@@ -81,6 +83,8 @@ class Learner:
         """
         refills = getattr(self.objective_params, "refills", 0)
         found = self.task.rollout(self.model, contexts, spare, refills, *purpose)
+        if self.harvest:
+            self.harvest.take(found.contexts, without_repeats(found.slates.items.cpu().numpy()), found.total)
         entropy = float(found.entropy.mean())
         entropy_mean = self.entropy_mean.start(entropy)
         updates = self._updates(found, entropy_mean, compare)

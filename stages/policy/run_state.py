@@ -56,6 +56,7 @@ class RunState:
                 "entropy_mean": self.learner.entropy_mean.value,
                 "curve": self.curve.rows,
                 "heldout": self.heldout.rows,
+                "harvest": self.learner.harvest.rows() if self.learner.harvest else [],
             },
         )
 
@@ -73,6 +74,8 @@ class RunState:
         self.step = values["step"]
         self.curve.restore(values["curve"])
         self.heldout.restore(values["heldout"])
+        if self.learner.harvest:
+            self.learner.harvest.restore(values["harvest"])
 
     def published(self) -> dict[str, float | int | str]:
         """Which step the best policy is of, 0 for a run without one, and its rewards on the reporting half."""

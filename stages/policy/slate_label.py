@@ -66,26 +66,11 @@ class SlateLessons:
 
     def size(self, example: Example) -> int:
         """Items of the history that is shown and of the slate."""
-        return min(int(example.context[1]), self.asking.history_items) + self.asking.slate_length
+        return shown_items(example, self.asking)
 
     def loss(self, model: PreTrainedModel, examples: list[Example]) -> tuple[Tensor, Tensor]:
         """Weighted sum of the negative log-probabilities (nats) of the slates' tokens, and of their weights."""
-        length = max(len(example.items) for example in examples)
-        items = torch.full((len(examples), 1, length), -1)
-        weights = torch.zeros(items.shape)
-        for row, example in enumerate(examples):
-            items[row, 0, : len(example.items)] = torch.from_numpy(example.items)
-            weights[row, 0, : len(example.items)] = torch.from_numpy(example.weights)
-        contexts = np.stack([example.context for example in examples])
-        wanted = items[:, 0].numpy() if self.space.put_target else None
-        asked = self.space.prompts(contexts, self.asking, wanted).to(model.device)
-        slates, _ = spell(asked, self.space, items.to(model.device))
-        weight = weights.to(model.device).gather(2, slates.place) * slates.real  # [n, 1, T]
-        if self.space.unaided:
-            log_probs = unaided_log_probs(model, read_at_once(model, asked, slates.tokens), slates.tokens)
-        else:
-            log_probs, _ = token_log_probs(model, asked, self.space, slates, 1.0)
-        return -(log_probs * weight).sum(), weight.sum()
+        return slate_loss(model, self.space, self.asking, examples)
 
     def _labelled(self, contexts: Ints) -> list[Example]:
         """The slates of contexts [C, 2]: logged items, stronger feedback first, then what the retriever gives."""
@@ -120,6 +105,33 @@ class SlateLessons:
                 examples.append(Example(context, np.concatenate([own, more]), weights))
         self.counts.update(counts)
         return examples
+
+
+def shown_items(example: Example, asking: Asking) -> int:
+    """Items of the history that is shown and of the slate."""
+    return min(int(example.context[1]), asking.history_items) + asking.slate_length
+
+
+def slate_loss(
+    model: PreTrainedModel, space: ActionSpace, asking: Asking, examples: list[Example]
+) -> tuple[Tensor, Tensor]:
+    """Weighted sum of the negative log-probabilities (nats) of the slates' tokens, and of their weights."""
+    length = max(len(example.items) for example in examples)
+    items = torch.full((len(examples), 1, length), -1)
+    weights = torch.zeros(items.shape)
+    for row, example in enumerate(examples):
+        items[row, 0, : len(example.items)] = torch.from_numpy(example.items)
+        weights[row, 0, : len(example.items)] = torch.from_numpy(example.weights)
+    contexts = np.stack([example.context for example in examples])
+    wanted = items[:, 0].numpy() if space.put_target else None
+    asked = space.prompts(contexts, asking, wanted).to(model.device)
+    slates, _ = spell(asked, space, items.to(model.device))
+    weight = weights.to(model.device).gather(2, slates.place) * slates.real  # [n, 1, T]
+    if space.unaided:
+        log_probs = unaided_log_probs(model, read_at_once(model, asked, slates.tokens), slates.tokens)
+    else:
+        log_probs, _ = token_log_probs(model, asked, space, slates, 1.0)
+    return -(log_probs * weight).sum(), weight.sum()
 
 
 def unaided_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
