@@ -3,8 +3,9 @@
 Publishes the policy with the best greedy reward on one half of the reserve, among the looks taken after the first step;
 the other half gives the held-out reward. The optimizer `sft` descends nothing: its policy is the warm-up unchanged. Of
 `ablations` in params.yaml, each is an optimizer too: SAGE without one of its parts.
-Writes models/<dataset>/<space>/<optimizer>/seed-<n>, two curves, every step and every look at the reserve, and
-data/<dataset>/harvest/<row>/seed-<n>.parquet, the best slates that it came upon (stages/policy/harvest.py).
+Writes models/<dataset>/<space>/<optimizer>/seed-<n> and two curves, every step and every look at the reserve; and as
+<row>/seed-<n>.parquet in data/<dataset>/heldout the rewards of the published policy on the reserve, in
+data/<dataset>/harvest the best slates that RL came upon (stages/policy/harvest.py).
 Interrupted, it goes on from the last look when it is started again with the same parameters, inputs and code. With
 SAGE_PROCESSES=n in the environment, n processes share out the users of every step.
 
@@ -94,6 +95,7 @@ def align(
         if look:
             state.look(watch, step + 1)
     state.restore_best()
+    rewards = watch.rewards(learner, rl.heldout_temperatures, rl.heldout_samples)
     if not learner.accelerator.is_main_process:
         return
     found = {**state.published(), **diagnostics.of_run(state.curve.rows)}
@@ -115,6 +117,7 @@ def align(
         backbone.save(learner.model, card, folder)
         write_readme(folder, facts)
     write_table(paths.harvest(dataset, row, seed), learner.harvest.table())
+    write_table(paths.heldout(dataset, row, seed), rewards)
     write_json(paths.run_metrics(dataset, row, seed), found)
     state.checkpoint.drop()
 

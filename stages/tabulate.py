@@ -19,14 +19,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.core import params, paths, stage
+from stages.core.cells import STILL
 from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.files import fresh_file, rounded, write_json
+from stages.core.params import Params
 from stages.core.schema import SLATES, read
 from stages.core.seeding import numpy_generator
 from stages.corpus import histories
 from stages.reporting.examples import Example, choose, examples
 from stages.reporting.gallery import gallery
+from stages.reporting.heldout import held_out, scalars_of
 from stages.reporting.page import page
 from stages.reporting.report import Findings, build
 from stages.reporting.results import Line, lines_of, over_runs, scalars
@@ -53,7 +56,8 @@ def main(dataset: str) -> None:
         told_apart[measure] = differences(
             lines["test"], measure, evaluation.resamples, evaluation.confidence, settings.tabulate, generator
         )
-    found = Findings(dataset, lines, told_apart, cells, runs)
+    rewards = held_out(heldout_of(dataset, policies, axes.seeds), sft_of(settings, dataset), evaluation)
+    found = Findings(dataset, lines, told_apart, cells, runs, rewards)
     published = [read_csv(Path("data", f"{name}.csv")) for name in ("published", "published_notes")]
     report = build(found, *published, evaluation, settings.tabulate)
     charts = gallery(lines["test"], curves_of(dataset, policies, axes.seeds), pd.read_csv(paths.figure_3()))
@@ -65,6 +69,7 @@ def main(dataset: str) -> None:
     summary = {row: scalars(own, row, lines) for row, own in cells.items()}
     for row, own in runs.items():
         summary[row]["rl"] = {name: mean for name in RL if (mean := over_runs(own, name)) is not None}
+        summary[row]["heldout"] = scalars_of(rewards, row)
     write_json(paths.summary(dataset), summary)
     stage.log.info("%d rows: %s, and with charts %s", len(cells), paths.report(dataset), paths.page(dataset))
 
@@ -103,6 +108,16 @@ def curves_of(dataset: str, policies: list[str], seeds: list[int]) -> dict[str, 
         parts = [pd.read_csv(file).assign(row=row, seed=seed) for (row, seed), file in files.items()]
         found[name] = pd.concat(parts)
     return found
+
+
+def heldout_of(dataset: str, policies: list[str], seeds: list[int]) -> dict[str, list[pd.DataFrame]]:
+    """Rewards on the reserve, by policy and seed."""
+    return {row: [read_table(paths.heldout(dataset, row, seed)).to_pandas() for seed in seeds] for row in policies}
+
+
+def sft_of(settings: Params, dataset: str) -> dict[str, str]:
+    """By policy, the row of the SFT policy of its action space."""
+    return {paths.row(space, name): paths.row(space, STILL) for space, name in settings.policies(dataset)}
 
 
 def users_of(dataset: str, rows: list[str], seed: int, draw: int) -> list[Example]:

@@ -63,6 +63,7 @@ WRITES: dict[str, Callable[..., set[Path]]] = {
         paths.curve(dataset, paths.row(space, optimizer), seed),
         paths.heldout_curve(dataset, paths.row(space, optimizer), seed),
         paths.run_metrics(dataset, paths.row(space, optimizer), seed),
+        paths.heldout(dataset, paths.row(space, optimizer), seed),
         paths.harvest(dataset, paths.row(space, optimizer), seed),
     },
     "recommend": lambda dataset, space, optimizer, seed: {paths.slates(dataset, paths.row(space, optimizer), seed)},

@@ -13,7 +13,8 @@ import pytest
 from stages import evaluate, tabulate
 from stages.core import paths
 from stages.core.errors import InputError
-from stages.core.schema import INTERACTIONS, ITEMS, SLATES, USERS
+from stages.core.files import write_table
+from stages.core.schema import HELD_OUT, INTERACTIONS, ITEMS, SLATES, USERS
 from stages.core.sections import Evaluate, Tabulate
 from stages.measures.slates import parse
 
@@ -219,6 +220,8 @@ def make_cells(tree, run=None):
         ):
             curve("toy", "text-sft", seed).parent.mkdir(parents=True, exist_ok=True)
             curve("toy", "text-sft", seed).write_text(text)
+        columns = [[0, 0], [2, 2], ["sampled", "slate"], [0.5, 0.0], [0.25, 0.5]]
+        write_table(paths.heldout("toy", "text-sft", seed), pa.table(columns, schema=HELD_OUT))
 
 
 def test_table_of_one_seed(tree):
@@ -229,7 +232,9 @@ def test_table_of_one_seed(tree):
     assert found["text-sft"]["ndcg@10"] == 0.315465
     assert found["text-sft"]["beam.ndcg@10"] == 0.315465
     assert found["text-sft"]["intervals"] == metrics("text-sft")["intervals"]
+    assert (found["text-sft"]["heldout"]["sampled"], found["text-sft"]["heldout"]["slate"]) == (0.25, 0.5)
     text = paths.report("toy").read_text()
+    assert "| text-sft | 0.2500 [0.2500, 0.2500] (0.5) | - |" in text
     assert "| text-sft | slate | 0.5000 [0.0000, 1.0000] | 0.3155 [0.0000, 0.6309] |" in text
     assert text.index("| text-sft | slate") < text.index("| text-sft | beam") < text.index("| popularity | list")
     assert "The paper's Table 1 has no figures on this data set." in text

@@ -28,6 +28,11 @@ def harvest(dataset: str, row: str, seed: int) -> Path:
     return Path("data", dataset, "harvest", row, f"seed-{seed}.parquet")
 
 
+def heldout(dataset: str, row: str, seed: int) -> Path:
+    """Rewards of the published policy on contexts that nobody trained on."""
+    return Path("data", dataset, "heldout", row, f"seed-{seed}.parquet")
+
+
 def encoder(name: str) -> Path:
     return Path("models", "encoders", name)
 

@@ -9,6 +9,7 @@ actions/text/items.parquet   one row per item: its name, and its line in a pool 
 actions/text/users.parquet   one row per user: the profile in words
 actions/text/pools.parquet   one row per interaction, in the corpus's order: candidates for what the user does there,
                              drawn from what is before it
+heldout/<row>/seed-<n>.parquet   one row per context of the reserve's reporting half and decoder
 harvest/<row>/seed-<n>.parquet   one row per context in which RL came upon a slate that earned something
 slates/<row>/seed-<n>.parquet    one row per user, split, decoder and rank
 per_user/<row>/seed-<n>.parquet  one row per user, split and decoder: the value of each measure
@@ -56,6 +57,15 @@ SLATES = pa.schema(
         ("rank", pa.int32()),  # 1 = first
         ("item", pa.int32()),  # -1 where the output is no item
         ("score", pa.float32()),  # decoder slate: log-probability of the item given those before it
+    ]
+)
+HELD_OUT = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("position", pa.int32()),
+        ("decoder", pa.string()),  # slate: the greedy slate | sampled: the mean over several
+        ("temperature", pa.float32()),  # 0 for the greedy slate
+        ("reward", pa.float32()),
     ]
 )
 HARVEST = pa.schema(

@@ -248,6 +248,10 @@ class Rl(Section):
     """Users of each half of the reserve that are looked at; null: all."""
     reserve_positions: Count
     cold_contexts: Count
+    heldout_temperatures: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    """Of which each policy's best, by the reserve's selecting half, is the one that it is at last sampled at."""
+    heldout_samples: Count
+    """Slates per context there."""
 
 
 class Figure3(Section):

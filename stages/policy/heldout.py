@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from stages.action_spaces.base import ActionSpace, Prompts
+from stages.core.schema import HELD_OUT
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Ints
 from stages.corpus.reserve import Reserve, held_back_contexts, logged_after
@@ -78,6 +81,31 @@ class Watch:
             "greedy_coverage": len(np.unique(items)) / self.task.space.item_count,
         }
 
+    def rewards(self, learner: Learner, temperatures: list[float], samples: int) -> pa.Table:
+        """Rewards of each context of the reporting half, as data/<dataset>/heldout/<row>/seed-<n>.parquet.
+
+        Of the greedy slate, and of so many sampled ones, their mean, at the temperature whose slates earn most on the
+        selecting half. RL sharpens a policy, and sharper ones earn more: each needs its own to be compared.
+        """
+        model = learner.model
+        earned = [
+            sampled_rewards(model, self.task, self.selection, temperature, samples, self.seed).mean()
+            for temperature in temperatures
+        ]
+        best = temperatures[int(np.argmax(earned))]
+        found = {
+            "sampled": (best, sampled_rewards(model, self.task, self.report, best, samples, self.seed)),
+            "slate": (0.0, sampled_rewards(model, self.task, self.report, 0.0, 1, self.seed)),
+        }
+        users, positions = self.report.T
+        tables = [
+            pa.table(
+                [users, positions, [decoder] * len(users), np.full(len(users), temperature), rewards], schema=HELD_OUT
+            )
+            for decoder, (temperature, rewards) in found.items()
+        ]
+        return pa.concat_tables(tables).combine_chunks()
+
     def cold_mass(self, learner: Learner) -> float:
         """Probability of cold items in first position, mean over the fixed contexts."""
         return cold_mass(learner.model, self.cold_prompts, self.task.space, self.cold, self.task.temperature)
@@ -107,6 +135,19 @@ def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, seed: in
     following, _ = logged_after(task.environment.histories, contexts, 1)
     ndcg = logged_rewards(shown[:, None], following, {"next": np.ones_like(following)})[:, 0, 0]
     return HeldOut(sampled, greedy, shown, ndcg)
+
+
+def sampled_rewards(
+    model: PreTrainedModel, task: Task, contexts: Ints, temperature: float, samples: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """Weighted reward of each of contexts [C, 2], mean over `samples` slates at a temperature, 0 for greedy: [C].
+
+    The same noise at every temperature and for every policy.
+    """
+    batch = max(1, CONTEXTS // samples)
+    parts = [contexts[start : start + batch] for start in range(0, len(contexts), batch)]
+    found = [task.sample(model, part, [temperature] * samples, seed, "held out").total for part in parts]
+    return np.concatenate(found).mean(1)
 
 
 @torch.no_grad()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.core.sections import Evaluate, Tabulate
-from stages.reporting import tables
+from stages.reporting import heldout, tables
+from stages.reporting.heldout import HeldOut
 from stages.reporting.results import Line
 from stages.reporting.significance import Differences
 from stages.reporting.tables import ACCURACY, PAPER_BEYOND, PAPER_TABLES, POPULARITY, VALIDITY, Table
@@ -65,6 +66,8 @@ class Findings:
     """What `evaluate` wrote, by row and seed."""
     runs: Mapping[str, Sequence[Mapping[str, Any]]]
     """What `rl` says of itself, by row: one entry per seed."""
+    rewards: Sequence[HeldOut] = ()
+    """On the reserve, by row and decoder."""
 
 
 def build(found: Findings, published: Published, remarks: Published, settings: Evaluate, tests: Tabulate) -> Report:
@@ -90,6 +93,8 @@ def build(found: Findings, published: Published, remarks: Published, settings: E
         shown.append(tables.seeds_table(found.cells, "ndcg@10"))
     if found.runs:
         shown.append(tables.rl_table(found.runs))
+    if found.rewards:
+        shown.append(heldout.table_of(found.rewards))
     shown.append(tables.provenance_table(found.cells))
     cold = f"{counts['cold_targets'][0]:,} of {judged:,} on the test split"
     notes = NOTES.format(cold=cold, rounds=tests.rounds, level=tests.level)
