@@ -143,7 +143,7 @@ def start(
             f"params.yaml: decouple: false of {optimizer} has nothing to sum, corpora.{dataset}.objectives being one"
         )
     task = Task(
-        space=actions.in_rollouts().to(machine.device),
+        space=(actions.free() if rl.free else actions).to(machine.device),
         environment=rewards,
         asking=Asking(card.label, settings.sft.history_items, corpus.exclude_seen, rl.slate_length),
         group_size=rl.group_size,

@@ -18,9 +18,7 @@ from tests.test_prompts import corpus
 TITLES = ["Heat", "Heat 2", "Toy Story", "Toy Box", "Casper", "Fargo", "Star Wars", "Star", "Alien", "Alien 3", "Up"]
 LOGS = [[0, 3, 5, 7, 9, 2], [1, 2, 4, 6, 8, 0], [5, 6, 7, 8, 9, 10]]
 SIZE = 6
-POLICY = TextPolicy(
-    window_days=7, max_tokens=400, candidates="names", put_target=False, loss="constrained", decoding="constrained"
-)
+POLICY = TextPolicy(window_days=7, max_tokens=400, candidates="names", put_target=False, loss="constrained")
 
 
 def histories() -> Histories:

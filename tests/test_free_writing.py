@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stages.action_spaces.base import Asking
+from stages.core.errors import InputError
 from stages.objectives import sage
 from stages.policy import algorithm, backbone
 from stages.policy.heldout import cold_mass
@@ -18,7 +19,7 @@ from stages.policy.sharing import Reading
 from stages.policy.task import Task, without_repeats
 from stages.rewards.environment import LoggedFeedback
 from stages.rewards.running_mean import RunningMean
-from tests.small_text import POLICY, TITLES, world
+from tests.small_text import TITLES, world
 from tests.test_step import RECIPE, SAGE, Plain
 
 CONTEXTS = np.array([[0, 4], [1, 3], [2, 5]])
@@ -27,8 +28,8 @@ ASKING = Asking("slate", 3, True, 4)
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    found = world(tmp_path_factory.mktemp("free"), POLICY.model_copy(update={"decoding": "free"}))
-    found.space = found.space.in_rollouts()
+    found = world(tmp_path_factory.mktemp("free"))
+    found.space = found.space.free()
     return found
 
 
@@ -151,3 +152,8 @@ def test_a_step_and_what_it_learns_from(text):
     assert step["sampler_mismatch"] < 1e-3
     assert 0 < step["invalid_share"] <= 1
     assert np.isfinite(step["gradient_norm"])
+
+
+def test_ids_cannot_be_written_freely(space):
+    with pytest.raises(InputError, match=r"rl.free is for native text.*backbones\.<name>\.spaces\.text\.rl\.free"):
+        space.free()

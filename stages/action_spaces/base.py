@@ -162,8 +162,11 @@ class ActionSpace(Protocol):
     def to(self, device: torch.device | str) -> Self:
         """Move the tensors."""
 
-    def in_rollouts(self) -> Self:
-        """The space as RL's slates are written in it; see text.policy.decoding."""
+    def free(self) -> Self:
+        """The same with slates of any tokens: lines, of which those that name no candidate are the null action, -1.
+
+        Raises InputError where items have no names to write.
+        """
 
     def prompts(self, contexts: Ints, asking: Asking, wanted: Ints | None = None) -> Prompts:
         """Prompts of contexts [B, 2] of (user, position): what the user did before is known.

@@ -58,9 +58,12 @@ class Actions:
         """START, then the items' codes: [1 + D * items]."""
         return np.concatenate([[self.first_token + START], self.tokens[items].ravel()])
 
-    def in_rollouts(self) -> Self:
-        """Itself: only ids can be written."""
-        return self
+    def free(self) -> Self:
+        """Raises InputError: codes that are no item's are no text that could be read."""
+        raise InputError(
+            "rl.free is for native text; where other action spaces run as well, set it for text alone: "
+            "-S +backbones.<name>.spaces.text.rl.free=true"
+        )
 
     def prompts(self, contexts: Ints, asking: Asking, wanted: Ints | None = None) -> Prompts:
         """Prompts of contexts [B, 2]; the whole catalogue can be recommended, whatever is wanted."""

@@ -94,10 +94,6 @@ class Actions:
         found.held = False
         return found
 
-    def in_rollouts(self) -> Self:
-        """Held to the pool, or free where text.policy.decoding says so."""
-        return self if self.policy.decoding == "constrained" else self.free()
-
     def offered(self, contexts: Ints) -> Ints:
         """The pools of contexts [C, 2] as the retriever ranks them: [C, N], -1 for none."""
         return self.pools[self.histories.offsets[contexts[:, 0]] + contexts[:, 1]]

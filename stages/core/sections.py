@@ -142,8 +142,6 @@ class TextPolicy(Section):
     """Whether SFT puts logged items that the retrievers missed into the pool, in the place of its last others."""
     loss: Literal["full", "constrained"]
     """SFT's softmax: over the whole vocabulary, which teaches to write names unaided, or over the pool's."""
-    decoding: Literal["constrained", "free"]
-    """RL's slates: held to the pool, or of any tokens; a line that names no candidate, or one again, earns nothing."""
 
 
 class Text(Section):
@@ -236,6 +234,8 @@ class Rl(Section):
     """Users whose slates are in memory at once, null: a minibatch. A matter of memory and speed alone."""
     lr_warmup: Annotated[int, Field(ge=0)]
     """Rollouts over which the learning rate rises to its value."""
+    free: bool
+    """Native text: sample any tokens, as lines. One that names no candidate, or one again, earns nothing."""
     temperature: Annotated[float, Field(gt=0)]
     horizon: Count
     kl: NotNegative
