@@ -348,13 +348,18 @@ def test_a_run_that_diverges_publishes_nothing(repository, tmp_path, stage, mess
 
 
 def test_native_text_by_one_override(repository: Path) -> None:
-    """The same stages on names picked from pools; written unaided as well. Two processes run the command of one."""
-    overrides = ["action_spaces=[text]", "optimizers=[sft,sage]", "baselines=[]", "seeds=[1]", "recommend.free=true"]
+    """The same stages on names picked from pools, in one table with Semantic IDs; written unaided as well.
+
+    Two processes run the command of one.
+    """
+    overrides = ["action_spaces=[semantic_id,text]", "optimizers=[sft,sage]", "baselines=[]", "seeds=[1]"]
+    overrides.append("recommend.free=true")
     output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
     assert {"sft@slice-text-1", "rl@slice-text-sage-1"} <= stages_run(output)
-    assert not any("semantic_id" in stage for stage in stages_run(output))
+    assert not any(stage.startswith(("sft@slice-semantic_id", "rl@slice-semantic_id")) for stage in stages_run(output))
     report = (repository / "reports/slice.md").read_text()
     rows = ["| text-sft | slate |", "| text-sage | slate |", "| text-sage | beam |", "| text-sage | free |"]
+    rows += ["| semantic_id-sft | slate |", "| semantic_id-sage | slate |"]
     assert all(row in report for row in rows)
     assert report.count("| text | pool |") == 5  # the retriever's own order, once per table
     found = json.loads((repository / "metrics/slice/text-sage/seed-1.json").read_text())
