@@ -4,26 +4,39 @@ Writes data/<dataset>/corpus and the counts, metrics/<dataset>/prepare.json: sca
 lists, which `dvc metrics diff` leaves out, for the reasons of what was dropped and for what is missing.
 
     python -m stages.prepare --dataset ml-100k
+    python -m stages.prepare --dataset mine --check    every fault of the files, with its rows; writes nothing
 """
 
 import numpy as np
-import pyarrow.compute as pc
 
 from stages.core import params, paths, schema, stage
-from stages.core.files import fresh_folder, write_json, write_table
+from stages.core.errors import InputError
+from stages.core.files import fresh_folder, write_json
 from stages.corpus.cut import Cut, cut
+from stages.corpus.ordering import blocks
+from stages.corpus.writing import Described, write_corpus
 
 
-def main(dataset: str) -> None:
+def main(dataset: str, check: bool = False) -> None:
     settings = params.load().corpus(dataset)
     source = params.load_module("corpus", settings.source, f"corpora.{dataset}.source")
-    corpus = cut(source.read(paths.raw(dataset)), settings)
-    with fresh_folder(paths.corpus(dataset)) as folder:
-        write_table(folder / "items.parquet", corpus.items)
-        write_table(folder / "users.parquet", corpus.users)
-        write_table(folder / "interactions.parquet", corpus.interactions)
+    own = source.own_folder(settings) if check and hasattr(source, "own_folder") else None
+    corpus = cut(source.read(own or paths.raw(dataset), settings), settings)
     found = counts(corpus)
-    write_json(paths.stage_metrics(dataset, "prepare"), found)
+    if hasattr(source, "published"):
+        _hold_to(source.published(settings), found, dataset)
+    if check:
+        described = Described()
+        for _ in described.watch(corpus.items()):
+            pass
+    else:
+        with fresh_folder(paths.corpus(dataset)) as folder:
+            described = write_corpus(corpus, folder)
+    found |= described.counts()
+    if check:
+        stage.log.info("%s: no fault in %s; nothing was written", dataset, own or paths.raw(dataset))
+    else:
+        write_json(paths.stage_metrics(dataset, "prepare"), found)
     for key in ("users", "items", "interactions", "categories", "cold_items", "cold_test_targets"):
         stage.log.info("%s: %s %s", dataset, f"{found[key]:,}", key.replace("_", " "))
     for reason, count in corpus.dropped.items():
@@ -32,36 +45,49 @@ def main(dataset: str) -> None:
 
 
 def counts(corpus: Cut) -> dict[str, object]:
-    """What prepare.json holds. `again` counts interactions with an item that the user had before, which no list that
-    leaves out the history can hit.
+    """What prepare.json holds, less what `Described` counts. `again` counts interactions with an item that the user had
+    before, which no list that leaves out the history can hit.
     """
-    log, items = corpus.interactions, corpus.items
-    user, item = log["user"].to_numpy().astype(np.int64), log["item"].to_numpy()
-    cold = items["cold"].to_numpy()
-    is_test = pc.equal(log["split"], "test").to_numpy()
-    objectives = [name for name in log.column_names if name not in schema.INTERACTIONS.names]
+    interactions, items = len(corpus.rows), len(corpus.item_rows)
+    again, cold_targets, carried = interactions, 0, dict.fromkeys(corpus.rules, 0)
+    for start, end in blocks(corpus.offsets):
+        item = corpus.item(start, end)
+        pairs = np.sort(corpus.user(start, end) * items + item)
+        again -= 1 + int(np.count_nonzero(np.diff(pairs)))
+        is_test = corpus.split[start:end] == schema.SPLITS.index("test")
+        cold_targets += int(corpus.cold[item[is_test]].sum())
+        for name in carried:
+            carried[name] += int(corpus.carried(name, start, end).sum())
+    splits = np.bincount(corpus.split, minlength=len(schema.SPLITS)).tolist()
     return {
-        "users": corpus.users.num_rows,
-        "items": items.num_rows,
-        "interactions": log.num_rows,
-        "categories": len({entry for row in items["categories"].to_pylist() for entry in row}),
-        "cold_items": int(cold.sum()),
-        "cold_test_targets": int(cold[item[is_test]].sum()),
+        "users": len(corpus.user_rows),
+        "items": items,
+        "interactions": interactions,
+        "cold_items": int(corpus.cold.sum()),
+        "cold_test_targets": cold_targets,
         **{
             f"dropped_{kind}": sum(count for reason, count in corpus.dropped.items() if reason.startswith(kind))
             for kind in ("users", "items", "interactions")
         },
-        "share": {name: float(log[name].to_numpy().mean()) for name in objectives},
+        "share": {name: count / interactions for name, count in carried.items()},
         "dropped": [[reason, count] for reason, count in corpus.dropped.items()],
-        "splits": [[name, pc.sum(pc.equal(log["split"], name)).as_py()] for name in schema.SPLITS],
-        "items_without": [
-            ["title", pc.sum(pc.equal(items["title"], "")).as_py()],
-            ["text", pc.sum(pc.equal(items["text"], "")).as_py()],
-            ["category", pc.sum(pc.equal(pc.list_value_length(items["categories"]), 0)).as_py()],
-        ],
-        "again": [["interactions", log.num_rows - len(np.unique(user * items.num_rows + item))]],
+        "splits": [list(pair) for pair in zip(schema.SPLITS, splits, strict=True)],
+        "again": [["interactions", again]],
     }
 
 
+def _hold_to(published: dict[str, int], found: dict[str, object], dataset: str) -> None:
+    """Refuse a set that is named after a published one and has other counts."""
+    missed = [
+        f"{found[key]:,} {key}, {found[key] - right:+,}" for key, right in published.items() if found[key] != right
+    ]
+    if missed:
+        right = ", ".join(f"{count:,} {key}" for key, count in published.items())
+        raise InputError(
+            f"{paths.raw(dataset)}: the published set has {right}; found {'; '.join(missed)}. Fetch it again: "
+            f"dvc repro -f download@{dataset}; where the files are meant to differ, give them as source local"
+        )
+
+
 if __name__ == "__main__":
-    stage.run(main, __doc__, "dataset")
+    stage.run(main, __doc__, "dataset", flags={"check": "read and cut without writing: lists every fault of the files"})

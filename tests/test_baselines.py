@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from stages.baselines import popularity, transitions
+from stages.core.corpora import Corpus
 from stages.core.schema import ITEMS, SLATES, USERS, slate_table
-from stages.core.sections import Corpus
-from stages.corpus import cut, histories, local
+from stages.corpus import cut, histories, local, writing
 from stages.corpus.histories import Histories
 from stages.measures import accuracy
 
@@ -125,9 +124,7 @@ def test_slates_are_one_row_per_user_with_a_target_and_rank(log):
 def test_transitions_on_beauty(tmp_path):
     """R@10 .0788, N@10 .0478 with window 3, last 5 items, decay .8, seen items left out; 1,478 cold items."""
     corpus = Corpus.model_validate(yaml.safe_load(Path("params.yaml").read_text())["corpora"]["beauty"])
-    tables = cut.cut(local.read(BEAUTY), corpus)
-    for name in ("items", "users", "interactions"):
-        pq.write_table(getattr(tables, name), tmp_path / f"{name}.parquet")
+    writing.write_corpus(cut.cut(local.read(BEAUTY, corpus), corpus), tmp_path)
     beauty = histories.load(tmp_path)
     assert (beauty.user_count, beauty.item_count, len(beauty.item)) == (22363, 12101, 198502)
     own = settings(window=3, last_items=5, decay=0.8, list_length=10)

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,47 +13,19 @@ from hypothesis import strategies as st
 
 from stages import download, download_encoder, prepare
 from stages.core import params
+from stages.core.corpora import Feedback
 from stages.core.errors import InputError
-from stages.core.files import fresh_folder, write_table
-from stages.core.sections import Corpus, Feedback
-from stages.corpus import local, movielens
-from stages.corpus.cut import at_level, cold_items, core, cut, feedback, leave_one_out, time_order
+from stages.corpus import cut as cutting
+from stages.corpus import histories, local, movielens, ordering
+from stages.corpus.cut import cold_items, cut, leave_one_out
 from stages.corpus.histories import load, tie_groups
-from stages.corpus.raw_log import RawLog
+from stages.corpus.item_text import at_level
+from stages.corpus.numbering import carries
+from stages.corpus.ordering import core
+from stages.corpus.writing import Described, write_corpus
+from tests.small_corpus import Row, corpus, raw_log, write
 
 BEAUTY = Path(__file__).parents[2] / "shared" / "data" / "beauty"
-Row = tuple[str, str, int | None]
-
-
-def corpus(**changes: Any) -> Corpus:
-    values: dict[str, Any] = {
-        "source": "local",
-        "path": None,
-        "k_core": 1,
-        "tie_order": "file",
-        "shuffle_ties": False,
-        "category_level": None,
-        "cold_share": 0.05,
-        "cold_ties": "include",
-        "feedback": {"click": {"rule": "any"}},
-        "objectives": {"click": 1.0},
-        "exclude_seen": True,
-    }
-    return Corpus.model_validate(values | changes)
-
-
-def raw_log(rows: list[Row], items: str = "abcdefgh", users: str = "uvwxyz", **columns: list[Any]) -> RawLog:
-    log = (
-        pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).astype({"timestamp": "Int64"}).assign(**columns)
-    )
-    names = list(items)
-    return RawLog(
-        items=pd.DataFrame(
-            {"item_id": names, "title": names, "text": names, "categories": [["root", "x"]] * len(names)}
-        ),
-        users=pd.DataFrame({"user_id": list(users), "age": ["7"] * len(users)}),
-        interactions=log,
-    )
 
 
 # --- The cut -------------------------------------------------------------------------------------------------------
@@ -75,9 +45,10 @@ def test_tables_by_hand() -> None:
     # Items table order is a, b, c, d; b and user w fall below k_core 2, item d and user v never appear.
     rows: list[Row] = [("x", "c", 30), ("x", "a", 10), ("u", "c", 5), ("u", "a", 6), ("w", "b", 1), ("x", "a", 20)]
     found = cut(raw_log(rows, items="abcd", users="xuwv"), corpus(k_core=2))
-    assert found.items["item_id"].to_pylist() == ["a", "c"]
-    assert found.users.to_pydict() == {"user": [0, 1], "user_id": ["x", "u"], "age": ["7", "7"]}
-    assert found.interactions.to_pydict() == {
+    (items,), (interactions,) = found.items(), found.interactions()
+    assert items["item_id"].to_pylist() == ["a", "c"]
+    assert found.users().to_pydict() == {"user": [0, 1], "user_id": ["x", "u"], "age": ["7", "7"]}
+    assert interactions.to_pydict() == {
         "user": [0, 0, 0, 1, 1],
         "item": [0, 0, 1, 1, 0],
         "position": [0, 1, 2, 0, 1],
@@ -85,7 +56,7 @@ def test_tables_by_hand() -> None:
         "split": ["train", "valid", "test", "train", "train"],
         "click": [1, 1, 1, 1, 1],
     }
-    assert found.items["train_count"].to_pylist() == [2, 1]
+    assert items["train_count"].to_pylist() == [2, 1]
     assert found.dropped == {
         "users: no interaction": 1,
         "users: below k_core": 1,
@@ -102,56 +73,97 @@ def test_nothing_left() -> None:
 
 @pytest.mark.parametrize(("length", "split"), [(1, [0]), (2, [0, 0]), (3, [0, 1, 2]), (4, [0, 0, 1, 2])])
 def test_split_of_short_histories(length: int, split: list[int]) -> None:
-    assert leave_one_out(np.zeros(length, dtype=np.int64)).tolist() == split
+    assert leave_one_out(np.array([length])).tolist() == split
 
 
-@given(st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcde"), st.integers(0, 5)), min_size=1), st.data())
-@settings(max_examples=60, deadline=None)
+LOGS = st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcde"), st.integers(0, 5)), min_size=1)
+
+
+@given(LOGS, st.data())
+@settings(max_examples=200, deadline=None)
 def test_split_property(rows: list[Row], data: st.DataObject) -> None:
-    raw = raw_log(rows)
-    k_core = data.draw(st.integers(1, 3))
-    tie_order = data.draw(st.sampled_from(["file", "shuffle"]))
-    try:
-        found = cut(raw, corpus(k_core=k_core, tie_order=tie_order))
-    except InputError:
-        return  # nothing left
-    log = found.interactions.to_pandas()
-    assert len(log) + found.dropped["interactions: below k_core"] == len(rows)
-    for table, kind in ((raw.users, "users"), (raw.items, "items")):
-        dropped = sum(count for reason, count in found.dropped.items() if reason.startswith(kind))
-        assert getattr(found, kind).num_rows + dropped == len(table)
-    kept = pd.DataFrame(
-        {
-            "user": found.users["user_id"].to_numpy()[log["user"]],
-            "item": found.items["item_id"].to_numpy()[log["item"]],
-            "timestamp": log["timestamp"],
-        }
+    """Whatever the log and the rules: nothing held out is trained on, the order is kept, everything is counted."""
+    rules = corpus(
+        k_core=data.draw(st.integers(1, 3)),
+        tie_order=data.draw(st.sampled_from(["file", "shuffle"])),
+        repeats=data.draw(st.sampled_from(["keep", "first"])),
+        max_history=data.draw(st.sampled_from([None, 3, 4])),
     )
-    assert min(kept["user"].value_counts().min(), kept["item"].value_counts().min()) >= k_core
-    for user, own in log.groupby("user"):
+    raw = raw_log(rows, users=data.draw(st.sampled_from(["uvwxyz", None])))
+    with pytest.MonkeyPatch.context() as patch:  # blocks of one user, tables of two rows: nothing depends on them
+        patch.setattr(ordering, "BLOCK", data.draw(st.sampled_from([1, 1 << 21])))
+        patch.setattr(cutting, "ROWS", data.draw(st.sampled_from([2, 1 << 20])))
+        try:
+            found = cut(raw, rules)
+        except InputError as error:
+            assert "leaves none" in str(error)  # noqa: PT017 - most logs leave something
+            return
+        items, users = pa.concat_tables(found.items()), found.users()
+        log = pa.concat_tables(found.interactions()).to_pandas()
+    dropped = {kind: sum(n for why, n in found.dropped.items() if why.startswith(kind)) for kind in ("users", "items")}
+    assert len(log) + sum(n for why, n in found.dropped.items() if why.startswith("interactions")) == len(rows)
+    assert items.num_rows + dropped["items"] == 8
+    known = 6 if raw.users is not None else len({user for user, *_ in rows})
+    assert users.num_rows + dropped["users"] == known
+    names = {"user": users["user_id"].to_pylist(), "item": items["item_id"].to_pylist()}
+    kept = log.assign(**{key: [names[key][number] for number in log[key]] for key in names})
+    assert min(kept["user"].value_counts().min(), kept["item"].value_counts().min()) >= rules.k_core
+    for user, own in kept.groupby("user"):
         assert own["position"].tolist() == list(range(len(own)))
         assert own["timestamp"].is_monotonic_increasing
         held_out = ["valid", "test"] if len(own) >= 3 else []
         assert own["split"].tolist() == ["train"] * (len(own) - len(held_out)) + held_out
-        if tie_order == "file":
-            name = found.users["user_id"][user].as_py()
-            in_file = sorted((row for row in rows if row[0] == name), key=lambda row: row[2] or 0)
-            left = set(found.items["item_id"].to_pylist())
-            assert kept["item"][own.index].tolist() == [row[1] for row in in_file if row[1] in left]
+        assert rules.max_history is None or len(own) <= rules.max_history
+        if rules.repeats == "first":
+            trained = set(own["item"][own["split"] == "train"])
+            assert not trained & set(own["item"][own["split"] != "train"])
+            assert own["item"].is_unique
+        given_log = sorted((row for row in rows if row[0] == user), key=lambda row: row[2])
+        mine = [(row[1], row[2]) for row in given_log]
+        if rules.tie_order == "file":
+            if rules.repeats == "first":
+                first: dict[str, int] = {}
+                for item, stamp in mine:
+                    first.setdefault(item, stamp)
+                mine = list(first.items())
+            mine = mine[-rules.max_history :] if rules.max_history else mine
+            mine = [pair for pair in mine if pair[0] in names["item"]]
+            assert list(zip(own["item"], own["timestamp"], strict=True)) == mine
+        else:
+            assert not set(zip(own["item"], own["timestamp"], strict=True)) - set(mine)
+
+
+def test_repeats_and_long_histories_are_cut_by_rule() -> None:
+    """User u: a b a c a d by time; the first of each item is a b c d, the last three of these b c d."""
+    rows: list[Row] = [("u", item, time) for time, item in enumerate("abacad")] + [("v", "b", 0)]
+    found = cut(raw_log(rows), corpus(repeats="first", max_history=3))
+    (log,) = found.interactions()
+    assert log["item"].to_pylist() == [0, 1, 2, 0]  # b c d, and v's b
+    assert log["timestamp"].to_pylist() == [1, 3, 5, 0]
+    assert log["split"].to_pylist() == ["train", "valid", "test", "train"]
+    assert {why: count for why, count in found.dropped.items() if why.startswith("interactions")} == {
+        "interactions: an item that the user had before": 2,
+        "interactions: before the last max_history": 1,
+        "interactions: below k_core": 0,
+    }
+
+
+def ordered(rows: list[Row], tie_order: str, **columns: list[int]) -> list[int]:
+    """Rows of a log in the order that the corpus gives them."""
+    return cut(raw_log(rows, **columns), corpus(tie_order=tie_order)).rows.tolist()
 
 
 def test_shuffle_moves_ties_only() -> None:
     times = [1] * 20 + [2] * 20 + [None] * 3 + [3] * 20
-    log = raw_log([("u", "a", time) for time in times], position=list(range(63))).interactions
-    user = np.zeros(63, dtype=np.int64)
-    rows = time_order(log, user, "shuffle")
-    assert time_order(log, user, "file").tolist() == list(range(63))
-    assert rows[40:43].tolist() == [40, 41, 42]  # unknown times tie with none
+    log: list[Row] = [("u", "a", time) for time in times]
+    rows = ordered(log, "shuffle", position=list(range(63)))
+    assert ordered(log, "file", position=list(range(63))) == list(range(63))
+    assert rows[40:43] == [40, 41, 42]  # unknown times tie with none
     for start in (0, 20, 43):
-        block = rows[start : start + 20].tolist()
+        block = rows[start : start + 20]
         assert sorted(block) == list(range(start, start + 20))
         assert block != sorted(block)
-    assert time_order(log, user, "shuffle").tolist() == rows.tolist()
+    assert ordered(log, "shuffle", position=list(range(63))) == rows
 
 
 @pytest.mark.parametrize(
@@ -176,18 +188,43 @@ def test_cold_share_is_not_a_victim_of_floating_point() -> None:
     assert cold_items(np.arange(100), 0.29, "exact").sum() == 29  # 0.29 * 100 = 28.999999999999996
 
 
+def feedback(rule: dict[str, object], counts: list[int]) -> list[int]:
+    """R_like of one interaction with each of four items that have these training counts, ratings 3.9, 4, none, 5."""
+    rows: list[Row] = [("w", "a", 0), ("w", "b", 1), ("x", "c", 0), ("x", "d", 1)]  # two each: wholly train
+    ratings: list[float | None] = [3.9, 4.0, None, 5.0]
+    for item, count in zip("abcd", counts, strict=True):
+        rows += [(f"{item}{number}", item, 0) for number in range(count - 1)]
+        ratings += [0.0] * (count - 1)
+    raw = raw_log(rows, users=None, rating=ratings, liked=[rating == 4.0 for rating in ratings])
+    chosen = corpus(feedback={"liked": rule}, objectives={"liked": 1.0})
+    (log,) = cut(raw, chosen).interactions()
+    return log["liked"].to_pylist()[:4]
+
+
 def test_feedback_rules() -> None:
-    log = raw_log([("u", "a", 1)] * 4, rating=[3.9, 4.0, None, 5.0]).interactions
-    item = np.array([0, 1, 2, 3])
-    counts = np.array([1, 2, 4, 9])  # median 3
-    assert feedback(Feedback(rule="any"), log, item, counts).tolist() == [1, 1, 1, 1]
-    at_least = Feedback(rule="at_least", column="rating", threshold=4.0)
-    assert feedback(at_least, log, item, counts).tolist() == [0, 1, 0, 1]
-    assert feedback(Feedback(rule="tail"), log, item, counts).tolist() == [1, 1, 0, 0]
-    assert feedback(Feedback(rule="tail"), log, item, np.array([1, 2, 2, 9])).tolist() == [1, 1, 1, 0]  # ties in
+    assert feedback({"rule": "any"}, [1, 2, 4, 9]) == [1, 1, 1, 1]
+    assert feedback({"rule": "at_least", "column": "rating", "threshold": 4.0}, [1, 2, 4, 9]) == [0, 1, 0, 1]
+    assert feedback({"rule": "tail"}, [1, 2, 4, 9]) == [1, 1, 0, 0]  # median 3
+    assert feedback({"rule": "tail"}, [1, 2, 2, 9]) == [1, 1, 1, 0]  # ties in
+    assert feedback({"rule": "flag"}, [1, 2, 4, 9]) == [0, 1, 0, 0]
     for column in ("stars", "user_id"):
-        with pytest.raises(InputError, match=rf"feedback.like.column: .* '{column}'; it has: timestamp, rating"):
-            feedback(Feedback(rule="at_least", column=column, threshold=4), log, item, counts, "like")
+        with pytest.raises(
+            InputError, match=rf"feedback.liked.column: .* '{column}'; it has: timestamp, rating, liked"
+        ):
+            feedback({"rule": "at_least", "column": column, "threshold": 4}, [1, 1, 1, 1])
+    with pytest.raises(InputError, match=r"feedback\.stars: the log has no numeric column 'stars'"):
+        cut(raw_log([("u", "a", 1)]), corpus(feedback={"stars": {"rule": "flag"}}, objectives={"stars": 1.0}))
+
+
+def test_flags_and_thresholds_by_column() -> None:
+    flag, least = Feedback(rule="flag"), Feedback(rule="at_least", column="x", threshold=2)
+    for column, true, above in (
+        ([0, 1, 2, None], [0, 1, 1, 0], [0, 0, 1, 0]),
+        ([0.0, -1.0, 2.5, float("nan")], [0, 1, 1, 1], [0, 0, 1, 0]),
+        ([True, False, None, True], [1, 0, 0, 1], [0, 0, 0, 0]),
+    ):
+        assert carries(flag, pa.chunked_array([column])).tolist() == true
+        assert carries(least, pa.chunked_array([column])).tolist() == above
 
 
 def test_objective_may_not_take_the_name_of_a_column() -> None:
@@ -196,145 +233,43 @@ def test_objective_may_not_take_the_name_of_a_column() -> None:
 
 
 def test_category_levels() -> None:
-    paths = [["root", "x", "deep"], ["root"], [], ["x", "x", ""]]
-    assert at_level(paths, None) == [["root", "x", "deep"], ["root"], [], ["x"]]
-    assert at_level(paths, 2) == [["x"], [], [], ["x"]]
+    several = [["root", "x"], ["root", "y", "x"], ["other", "x"]]
+    paths = pa.array([[["root", "x", "deep"]], [["root"]], [], [["x", "x", ""]], several, [["", ""]]])
+    assert at_level(paths, None).to_pylist() == [
+        ["root", "x", "deep"],
+        ["root"],
+        [],
+        ["x"],
+        ["root", "x", "y", "other"],
+        [],
+    ]
+    assert at_level(paths, 2).to_pylist() == [["x"], [], [], ["x"], ["x", "y"], []]
+    assert at_level(paths.slice(1, 3), 2).to_pylist() == [[], [], ["x"]]
 
 
-# --- Your own data -------------------------------------------------------------------------------------------------
-
-
-def write(folder: Path, **changes: pd.DataFrame | None) -> Path:
-    """A sound folder, but for the tables given."""
-    tables: dict[str, pd.DataFrame | None] = {
-        "interactions": pd.DataFrame(
-            {"user_id": [7, 7, 9], "item_id": [1, 2, 1], "position": [1, 0, 0], "stars": [5, 1, 3], "note": list("abc")}
-        ),
-        "items": pd.DataFrame(
-            {
-                "item_id": [1, 2],
-                "title": ["  Red\nlipstick ", None],
-                "brand": ["Acme", None],
-                "categories": [["Beauty", "Lips"], None],
-                "price": [1.0, 2.0],
-            }
-        ),
-    }
-    folder.mkdir(exist_ok=True)
-    for name, table in (tables | changes).items():
-        if table is not None:
-            table.to_parquet(folder / f"{name}.parquet")
-    return folder
-
-
-def fault(folder: Path, **changes: pd.DataFrame | None) -> str:
-    with pytest.raises(InputError) as caught:
-        local.read(write(folder, **changes))
-    return str(caught.value)
-
-
-def test_local_by_hand(tmp_path: Path) -> None:
-    users = pd.DataFrame({"user_id": [9, 7, 8], "age": [30, 40, 50]})
-    raw = local.read(write(tmp_path, users=users))
-    assert raw.items.to_dict("list") == {
-        "item_id": ["1", "2"],
-        "title": ["Red lipstick", ""],
-        "text": ["Red lipstick. Acme. Beauty, Lips", ""],
-        "categories": [["Beauty", "Lips"], []],
-    }
-    assert raw.users.to_dict("list") == {"user_id": ["9", "7", "8"], "age": ["30", "40", "50"]}
-    assert list(raw.interactions.columns) == ["user_id", "item_id", "timestamp", "position", "stars"]  # no text column
-    found = cut(
-        raw, corpus(feedback={"like": {"rule": "at_least", "column": "stars", "threshold": 3}}, objectives={"like": 1})
-    )
-    assert found.interactions["item"].to_pylist() == [0, 1, 0]  # user 9, then user 7 by position
-    assert found.interactions["like"].to_pylist() == [1, 0, 1]
-    assert found.interactions["timestamp"].to_pylist() == [None] * 3
-    assert found.dropped["users: no interaction"] == 1
-
-
-def test_local_reads_dates_and_string_categories(tmp_path: Path) -> None:
-    log = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": pd.to_datetime(["1970-01-02T00:00:01.5"])})
-    items = pd.DataFrame({"item_id": ["a"], "title": ["A"], "categories": pd.Categorical(["Lips"])})
-    raw = local.read(write(tmp_path, interactions=log, items=items))
-    assert raw.interactions["timestamp"].tolist() == [86_401]
-    assert raw.items["text"].tolist() == ["A. Lips"]
-
-
-LOG = pd.DataFrame({"user_id": [7, 7, 9], "item_id": [1, 2, 1], "position": [1, 0, 0]})
-ITEMS = pd.DataFrame({"item_id": [1, 2], "title": ["A", "B"]})
-FAULTS: dict[str, tuple[dict[str, pd.DataFrame], str]] = {
-    "missing id": (
-        {"interactions": LOG.drop(columns="user_id")},
-        "column 'user_id' is missing; the columns are: item_id",
-    ),
-    "missing title": ({"items": ITEMS.drop(columns="title")}, "items.parquet: column 'title' is missing"),
-    "no order": ({"interactions": LOG.drop(columns="position")}, "needs 'position' or 'timestamp'"),
-    "empty order": (
-        {"interactions": LOG.assign(position=[1, None, 0])},
-        "position is empty and gives the order: 1 row",
-    ),
-    "fraction": ({"interactions": LOG.assign(position=[0.5, 1, 2])}, "'position' (double) has to hold whole numbers"),
-    "order type": ({"interactions": LOG.assign(position=["1", "2", "3"])}, "has to hold whole numbers"),
-    "position twice": (
-        {"interactions": LOG.assign(position=0)},
-        "a user has the position before: 1 row(s), first 1 (0)",
-    ),
-    "duplicate item": ({"items": ITEMS.assign(item_id=[1, 1])}, "item_id stands there twice: 1 row(s), first 1 ('1')"),
-    "unknown item": (
-        {"interactions": LOG.assign(item_id=[1, 5, 6])},
-        "does not have: 2 row(s), first 1 ('5'), 2 ('6')",
-    ),
-    "unknown user": ({"users": pd.DataFrame({"user_id": [7]})}, "user_id that users.parquet does not have: 1 row(s)"),
-    "null user": ({"interactions": LOG.assign(user_id=["7", None, ""])}, "user_id is empty: 2 row(s), first 1, 2"),
-    "id type": (
-        {"interactions": LOG.assign(item_id=[1.0, 2.0, 1.0])},
-        "'item_id' is double, it has to be integer or str",
-    ),
-    "title type": ({"items": ITEMS.assign(title=[1, 2])}, "column 'title' is int64, it has to be string"),
-    "category type": ({"items": ITEMS.assign(categories=[[1], [2]])}, "it has to be a list of strings or a string"),
-    "profile": ({"users": pd.DataFrame({"user_id": [7, 9], "tags": [["a"], ["b"]]})}, "column 'tags' (list<"),
-    "no rows": ({"interactions": LOG.head(0)}, "holds no rows"),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_local_faults(name: str, tmp_path: Path) -> None:
-    changes, message = FAULTS[name]
-    assert message in fault(tmp_path / "raw", **changes)
-
-
-def test_local_lists_every_fault_at_once(tmp_path: Path) -> None:
-    message = fault(tmp_path, interactions=LOG.assign(item_id=[1, 5, 6]), items=ITEMS.assign(title=[1, 2]))
-    assert "2 fault(s)" in message
-    assert "does not have" in message
-    assert "'title' is int64" in message
-
-
-def test_corrupt_parquet(tmp_path: Path) -> None:
-    path = write(tmp_path) / "items.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match=r"items\.parquet: not a readable parquet file"):
-        local.read(tmp_path)
-
-
-def test_local_download(tmp_path: Path) -> None:
-    def refused(path: Path | None) -> str:
-        into = tmp_path / "refused"
-        with pytest.raises(InputError) as caught, fresh_folder(into) as scratch:
-            local.download(corpus(path=None if path is None else str(path)), scratch)
-        assert list(tmp_path.glob("*refused*")) == []
-        return str(caught.value)
-
-    assert "needs a path" in refused(None)
-    assert "no such folder" in refused(tmp_path / "nowhere")
-    (tmp_path / "half").mkdir()
-    assert "no interactions.parquet and no items.parquet" in refused(tmp_path / "half")
-    source = write(tmp_path / "own")
-    (source / "secret.txt").write_text("stays")
-    with fresh_folder(tmp_path / "raw") as scratch:
-        local.download(corpus(path=str(source)), scratch)
-    assert sorted(file.name for file in (tmp_path / "raw").iterdir()) == ["interactions.parquet", "items.parquet"]
+def test_a_log_of_several_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The columns that are mapped into memory are those of the table, and the table's bytes those of one write."""
+    draw = np.random.default_rng(1)
+    rows: list[Row] = [(draw.choice(list("uvwx")), draw.choice(list("abcd")), int(draw.integers(4))) for _ in range(99)]
+    rules = corpus(feedback={"click": {"rule": "any"}, "tail_click": {"rule": "tail"}})
+    for name, size in (("one", 1 << 20), ("many", 7)):
+        monkeypatch.setattr(cutting, "ROWS", size)
+        (tmp_path / name).mkdir()
+        write_corpus(cut(raw_log(rows), rules), tmp_path / name)
+    assert not (tmp_path / "one" / histories.COLUMNS).exists()
+    file = pq.ParquetFile(tmp_path / "many" / "interactions.parquet")
+    assert file.num_row_groups == 15
+    pq.write_table(file.read(), tmp_path / "whole.parquet", compression="zstd", row_group_size=7)
+    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "many" / "interactions.parquet").read_bytes()
+    one, many = load(tmp_path / "one"), load(tmp_path / "many")
+    for key in ("item", "tie", "offsets", "train_length", "valid", "test"):
+        assert np.array_equal(getattr(one, key), getattr(many, key)), key
+        assert getattr(one, key).dtype == getattr(many, key).dtype
+    assert list(one.feedback) == list(many.feedback)
+    assert all(np.array_equal(one.feedback[name], many.feedback[name]) for name in one.feedback)
+    assert one.items.equals(many.items)
+    assert not many.item.flags.owndata
+    assert not many.item.flags.writeable
 
 
 # --- MovieLens and Beauty ------------------------------------------------------------------------------------------
@@ -356,17 +291,18 @@ def movielens_files(folder: Path) -> Path:
 
 def test_movielens_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(movielens, "COUNTS", {"users": 1, "items": 3, "interactions": 2})
-    raw = movielens.read(movielens_files(tmp_path))
-    assert raw.items["text"].tolist() == ["Toy Story (1995). Animation, Children's", "", "Land III (1995). Drama"]
-    assert raw.items["categories"].tolist() == [["Animation", "Children's"], [], ["Drama"]]
-    assert raw.users.to_dict("list") == {"user_id": ["1"], "age": ["24"], "gender": ["M"], "occupation": ["writer"]}
-    found = cut(raw, corpus())
-    assert found.interactions["timestamp"].to_pylist() == [10, 20]
+    raw = movielens.read(movielens_files(tmp_path), corpus())
+    (films,) = raw.describe(np.arange(3), raw.item_ids)
+    assert films["text"].to_pylist() == ["Toy Story (1995). Animation, Children's", "", "Land III (1995). Drama"]
+    assert films["categories"].to_pylist() == [[["Animation", "Children's"]], [[]], [["Drama"]]]
+    assert raw.users.to_pydict() == {"user_id": ["1"], "age": ["24"], "gender": ["M"], "occupation": ["writer"]}
+    (log,) = cut(raw, corpus()).interactions()
+    assert log["timestamp"].to_pylist() == [10, 20]
 
 
 def test_movielens_counts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 users, -942; 3 items, -1,679; 2 interactions, -99,998"):
-        movielens.read(movielens_files(tmp_path))
+        movielens.read(movielens_files(tmp_path), corpus())
 
 
 @pytest.mark.parametrize(
@@ -387,7 +323,7 @@ def test_movielens_faults(
     monkeypatch.setattr(movielens, "COUNTS", {"users": 1, "items": 3, "interactions": 2})
     damage(movielens_files(tmp_path) / "ml-100k.inter")
     with pytest.raises(InputError, match=message):
-        movielens.read(tmp_path)
+        movielens.read(tmp_path, corpus())
 
 
 def test_counts_and_bytes_repeat(tmp_path: Path) -> None:
@@ -395,11 +331,11 @@ def test_counts_and_bytes_repeat(tmp_path: Path) -> None:
     files = []
     for attempt in ("first", "second"):
         found = cut(raw_log(rows), corpus(tie_order="shuffle"))
-        for name in ("items", "users", "interactions"):
-            write_table(tmp_path / attempt / f"{name}.parquet", getattr(found, name))
+        (tmp_path / attempt).mkdir()
+        described = write_corpus(found, tmp_path / attempt)
         files.append([path.read_bytes() for path in sorted((tmp_path / attempt).iterdir())])
     assert files[0] == files[1]
-    counted = prepare.counts(found)
+    counted = prepare.counts(found) | described.counts()
     assert counted["again"] == [["interactions", 1]]
     assert counted["splits"] == [["train", 4], ["valid", 1], ["test", 1]]
     assert counted["dropped_items"] == 4
@@ -442,9 +378,12 @@ def test_tie_groups_number_the_runs_of_one_timestamp() -> None:
 
 @pytest.mark.skipif(not BEAUTY.is_dir(), reason="the Beauty set is not at ../shared/data/beauty")
 def test_beauty_counts_are_the_published_ones() -> None:
-    raw = local.read(BEAUTY)
     for ties, cold in {"include": (1_478, 3_141), "exclude": (560, 1_638), "exact": (605, 1_741)}.items():
-        counted = prepare.counts(cut(raw, corpus(k_core=5, category_level=2, cold_ties=ties)))
+        rules = corpus(k_core=5, category_level=2, cold_ties=ties)
+        found = cut(local.read(BEAUTY, rules), rules)
+        described = Described()
+        assert sum(piece.num_rows for piece in described.watch(found.items())) == 12_101
+        counted = prepare.counts(found) | described.counts()
         assert (counted["users"], counted["items"], counted["interactions"]) == (22_363, 12_101, 198_502)
         assert counted["categories"] == 6
         assert (counted["cold_items"], counted["cold_test_targets"]) == cold

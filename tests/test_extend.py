@@ -69,21 +69,22 @@ def test_optimizer(extended):
 
 REWARD = """
 import pandas as pd
+import pyarrow as pa
 from stages.core import params
 from stages.corpus.cut import cut
-from stages.corpus.raw_log import RawLog
+from stages.corpus.raw_log import ITEM, in_memory
 
 settings = params.load().corpus("ml-100k")
 assert list(settings.objectives) == ["click", "like", "tail_click"]
 names = list("abcd")
 log = [("u", "a", 4.0), ("u", "b", 3.0), ("u", "c", 1.0), ("u", "d", 5.0)]
 log += [("v", "a", 1.0), ("v", "b", 1.0), ("v", "a", 4.0)]
-raw = RawLog(
-    items=pd.DataFrame({"item_id": names, "title": names, "text": names, "categories": [["x"]] * 4}),
-    users=pd.DataFrame({"user_id": ["u", "v"]}),
-    interactions=pd.DataFrame(log, columns=["user_id", "item_id", "rating"]).assign(timestamp=range(len(log))),
+fields = pa.schema([("item_id", pa.string()), *ITEM])
+items = pa.table([names, names, names, [[["x"]]] * 4], schema=fields)
+interactions = pa.Table.from_pandas(
+    pd.DataFrame(log, columns=["user_id", "item_id", "rating"]).assign(timestamp=range(len(log))), preserve_index=False
 )
-table = cut(raw, settings).interactions
+table = pa.concat_tables(cut(in_memory(items, None, interactions), settings).interactions())
 assert table["click"].to_pylist() == [1] * 7
 assert table["like"].to_pylist() == [1, 0, 0, 1, 0, 0, 1]
 # Training counts: a 2, b 1, c 0, d 0 (the last two of each user are held out); the median is 0.5

@@ -113,6 +113,24 @@ FAULTS = {
         {"corpora.ml-100k.feedback.like.colum": "rating"},
         "corpora.ml-100k.feedback.like.colum: unknown key; did you mean 'column'.*allowed: rule, column, threshold",
     ),
+    "key of an optional section unknown": (
+        {"corpora.sports.amazon.host": "x"},
+        "corpora.sports.amazon.host: unknown key; did you mean 'hosts'.*allowed: category, hosts, sha256, text",
+    ),
+    "column of no table": ({"corpora.beauty.columns": {"user": "uid"}}, "corpora.beauty.columns.user.*: .*'user_id'"),
+    "host that is none": (
+        {"corpora.sports.amazon.hosts": ["ftp://x"]},
+        "corpora.sports.amazon.hosts.0: .*pattern.*'ftp://x'",
+    ),
+    "hash that is none": (
+        {"corpora.sports.amazon.sha256": {"meta_x.json.gz": "f00d"}},
+        "corpora.sports.amazon.sha256.meta_x.json.gz: .*pattern",
+    ),
+    "source without its keys": ({"corpora.sports.amazon": None}, "corpora.sports: source amazon needs the keys"),
+    "history that leaves nothing to learn": (
+        {"corpora.beauty.max_history": 2},
+        "corpora.beauty.max_history: .*than or",
+    ),
     "key missing": ({"sage.beta": DELETE}, "sage.beta: missing"),
     "axis missing": ({"seeds": DELETE}, "seeds: missing"),
     "text for number": ({"sage.eps_boost": "high"}, "sage.eps_boost: .*valid number.*'high'"),
@@ -162,7 +180,10 @@ FAULTS = {
     "action space": ({"action_spaces": ["semantic-id"]}, "action_spaces: 'semantic-id' .*did you mean 'semantic_id'"),
     "data set": ({"datasets": ["ml-10k"]}, "datasets: 'ml-10k' is none of the keys of corpora.*did you mean 'ml-100k'"),
     "backbone": ({"backbone": "tony"}, "backbone: 'tony' is none of the keys of backbones: .*did you mean 'tiny'"),
-    "source": ({"corpora.ml-100k.source": "movielense"}, "corpora.ml-100k.source: 'movielense' .*local, movielens"),
+    "source": (
+        {"corpora.ml-100k.source": "movielense"},
+        "corpora.ml-100k.source: 'movielense' .*amazon, local, movielens",
+    ),
     "no model from scratch": (
         {"backbones.tiny.architecture": None},
         "backbones.tiny: architecture: source scratch needs",
@@ -285,7 +306,7 @@ def test_modules_that_can_be_chosen():
     assert "terms" not in params.modules("objectives")
     assert "semantic_id" in params.modules("action_spaces")
     assert not {"base", "trie"} & set(params.modules("action_spaces"))
-    assert params.modules("corpus") == ["local", "movielens"]
+    assert params.modules("corpus") == ["amazon", "local", "movielens"]
 
 
 def test_a_stage_stops_before_its_work(project, python):

@@ -14,8 +14,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -72,13 +74,16 @@ def stages_run(output: str) -> set[str]:
 
 def write_slice(folder: Path, raw: Path) -> None:
     """The first users of MovieLens-100K in the form of somebody's own data."""
-    log = movielens.read(raw)
-    users = log.users["user_id"].head(USERS)
-    interactions = log.interactions[log.interactions["user_id"].isin(users)]
-    items = log.items[log.items["item_id"].isin(interactions["item_id"])]
+    log = movielens.read(raw, params.load().corpus("ml-100k"))
+    (interactions,) = log.batches
+    users = log.users["user_id"].slice(0, USERS)
+    interactions = interactions.filter(pc.is_in(interactions["user_id"], users.combine_chunks()))
+    rows = np.flatnonzero(pc.is_in(log.item_ids, pc.unique(interactions["item_id"])).to_numpy(zero_copy_only=False))
+    ids = log.item_ids.take(pa.array(rows))
+    items = pa.concat_tables(log.describe(rows, ids)).drop_columns("text").append_column("item_id", ids)
     folder.mkdir()
-    pq.write_table(pa.Table.from_pandas(interactions, preserve_index=False), folder / "interactions.parquet")
-    pq.write_table(pa.Table.from_pandas(items.drop(columns="text"), preserve_index=False), folder / "items.parquet")
+    pq.write_table(interactions, folder / "interactions.parquet")
+    pq.write_table(items, folder / "items.parquet")
 
 
 def write_params(repository: Path, data: Path) -> None:

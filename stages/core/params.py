@@ -1,9 +1,9 @@
 """params.yaml as typed, frozen sections: the only source of values.
 
 Every stage loads and checks the whole file before it starts, so that a misspelt key or value stops the first cell that
-runs and names itself: section.key, the value, what is allowed. Shared sections are declared in sections.py and
-language_models.py; an optimizer's or a baseline's own section is the class `Params` of the module that bears its name,
-found by that name.
+runs and names itself: section.key, the value, what is allowed. Shared sections are declared in sections.py, corpora.py
+and language_models.py; an optimizer's or a baseline's own section is the class `Params` of the module that bears its
+name, found by that name.
 
 Checking imports those modules, so this file is no dependency of any stage in dvc.yaml: it refuses values, and puts
 those that a backbone has for an action space in the place of the shared ones (`Params.on`). What a stage reads is
@@ -13,18 +13,18 @@ declared under `params` there.
 import difflib
 import importlib
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType, UnionType
 from typing import Any, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from stages.core.cells import ABLATED, SECOND, STILL, Axes, Cells, modules
+from stages.core.corpora import Corpus
 from stages.core.errors import InputError, one_of
 from stages.core.language_models import Backbone
 from stages.core.section import Name
 from stages.core.sections import (
-    Corpus,
     Encoder,
     Evaluate,
     Figure3,
@@ -234,4 +234,6 @@ def _section_at(schema: Any, location: list[str]) -> Any:
     for part in location:
         fields = getattr(schema, "model_fields", None)
         schema = fields[part].annotation if fields else get_args(schema)[-1]
+        if isinstance(schema, UnionType):  # a section or null
+            schema = next(kind for kind in get_args(schema) if kind is not NoneType)
     return schema

@@ -1,69 +1,15 @@
 """The sections of params.yaml that stages share, as frozen models: symbol, equation, range of every value.
 
-An optimizer's or a baseline's own section is the class `Params` of its module. Values stand in params.yaml alone; the
-only keys that may be absent are those that some feedback rules do not have.
+An optimizer's or a baseline's own section is the class `Params` of its module; those of data sets are in corpora.py.
+Values stand in params.yaml alone.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from stages.core.language_models import pinned
 from stages.core.section import Count, Name, NotNegative, Rate, Section, Share
-
-
-class Feedback(Section):
-    """Which interactions carry an objective."""
-
-    rule: Literal["any", "at_least", "tail"]
-    """any: all | at_least: `column` is at least `threshold` | tail: the item is in the lower half by train_count."""
-    column: str | None = None
-    """A column of the source's interactions (rule at_least)."""
-    threshold: float | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.rule == "at_least" and (self.column is None or self.threshold is None):
-            raise ValueError("rule at_least needs column and threshold")
-        if self.rule != "at_least" and (self.column, self.threshold) != (None, None):
-            raise ValueError(f"column and threshold have no effect with rule {self.rule}; leave them out")
-        return self
-
-
-class Corpus(Section):
-    """One data set: where it comes from and how it is cut."""
-
-    source: str
-    """A module of stages/corpus."""
-    path: str | None
-    """Folder of the user's own files (source local)."""
-    k_core: Count
-    """Users and items with fewer interactions are dropped until none is left; 1 keeps all."""
-    tie_order: Literal["file", "shuffle"]
-    """Order of a user's interactions that share a timestamp: as in the file, or drawn by a fixed seed."""
-    shuffle_ties: bool
-    """Whether that order is no information, so that SFT draws it anew in each epoch (sft.label: history)."""
-    category_level: Annotated[int, Field(ge=1)] | None
-    """null: every entry of an item's categories is one | n: the n-th entry of the path, root = 1."""
-    cold_share: Share
-    """Cold items: this share of the catalogue, least frequent in training (Sec. 4.1.3)."""
-    cold_ties: Literal["include", "exclude", "exact"]
-    """Where the cut falls inside a tie: all of the tie is cold, none of it, or by item number up to the share."""
-    feedback: dict[Name, Feedback]
-    objectives: dict[Name, float]
-    """Weight w_m of each objective in Eq. 7; negative feedback has a negative weight."""
-    exclude_seen: bool
-    """Whether items of the history are left out of rollouts and recommendations."""
-
-    @field_validator("objectives")
-    @classmethod
-    def _objectives_exist(cls, objectives: dict[str, float], info: ValidationInfo) -> dict[str, float]:
-        feedback = info.data.get("feedback", objectives)  # absent where feedback itself is at fault
-        unknown = [name for name in objectives if name not in feedback]
-        if unknown or not any(objectives.values()):
-            what = f"'{unknown[0]}' is no key of feedback" if unknown else "nothing has a weight; weigh a feedback"
-            raise ValueError(f"{what} ({', '.join(feedback)})")
-        return objectives
 
 
 class Encoder(Section):

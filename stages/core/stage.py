@@ -1,11 +1,13 @@
 """What every stage's command line does alike: arguments, log, errors, progress."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -19,6 +21,7 @@ log = logging.getLogger("stages")
 
 LOG_EVERY = 15.0  # seconds
 PROCESSES = "SAGE_PROCESSES"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")  # accelerate's launcher starts one process on a CPU
 
 COORDINATES = {
@@ -37,12 +40,17 @@ COORDINATES = {
 
 
 def run(
-    stage: Callable[..., None], doc: str | None, *coordinates: str, shared_out: bool = False, **defaults: str
+    stage: Callable[..., None],
+    doc: str | None,
+    *coordinates: str,
+    shared_out: bool = False,
+    flags: dict[str, str] | None = None,
+    **defaults: str,
 ) -> None:
     """Parse the cell's coordinates, call the stage with them, and turn an InputError into one line and exit code 1.
 
-    shared_out: whether the stage can run as several processes, SAGE_PROCESSES of them; defaults: of further coordinates
-    that may be left out.
+    shared_out: whether the stage can run as several processes, SAGE_PROCESSES of them; flags: switches and what each is
+    for; defaults: of further coordinates that may be left out.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {stage.__module__ if stage.__module__ != '__main__' else _module_name()}",
@@ -53,6 +61,8 @@ def run(
         kind = int if name == "seed" else str
         asked = name in coordinates
         parser.add_argument(f"--{name}", required=asked, default=defaults.get(name), type=kind, help=COORDINATES[name])
+    for name, what in (flags or {}).items():
+        parser.add_argument(f"--{name}", action="store_true", help=what)
     arguments = vars(parser.parse_args())
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, level=logging.WARNING)
     log.setLevel(logging.INFO if is_main_process() else logging.ERROR)
@@ -68,9 +78,19 @@ def run(
     except InputError as error:
         log.error("error: %s", error)
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        log.error("error: %s: no space is left to write there (%s); make room and run again", _place(error), error)
+        sys.exit(1)
     except KeyboardInterrupt:
         log.error("interrupted; started again with the same parameters, sft and rl go on from their last checkpoint")
         sys.exit(130)
+
+
+def _place(error: OSError) -> str:
+    """The file of an error of writing, where it names one."""
+    return str(error.filename or Path.cwd())
 
 
 def is_main_process() -> bool:

@@ -1,106 +1,198 @@
 """From a source's log to the corpus: time order, k-core, dense numbers, leave-one-out split, cold items, feedback.
 
-Pure functions; the tables are those of stages/core/schema.py. Nothing vanishes uncounted: what came in is what is kept
-plus what `Cut.dropped` lists by reason.
+No file is known here; the tables are those of stages/core/schema.py. Nothing vanishes uncounted: what came in is what
+is kept plus what `Cut.dropped` lists by reason.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
 from stages.core import schema
+from stages.core.corpora import Corpus, Feedback
 from stages.core.errors import InputError
-from stages.core.sections import Corpus, Feedback
-from stages.core.seeding import numpy_generator
+from stages.corpus.item_text import at_level
+from stages.corpus.numbering import UNKNOWN, Codes, Ints, NumberedLog, number
+from stages.corpus.ordering import Mask, check_positions, core, counted, first_ones, kept, latest, time_order
 from stages.corpus.raw_log import RawLog
 
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+ROWS = 1 << 20  # of a table: the row groups that pyarrow writes
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The corpus tables and what was left out of them, by reason."""
+    """The corpus as arrays, and what was left out of it, by reason. U users, N items, n interactions."""
 
-    items: pa.Table
-    users: pa.Table
-    interactions: pa.Table
+    raw: RawLog
+    log: NumberedLog
+    rules: dict[str, Feedback]
+    category_level: int | None
+    rows: Codes  # [n] of the log, sorted by user, then time
+    offsets: Ints  # [U + 1] where each user begins in `rows`
+    user_rows: Ints  # [U] of the users table
+    item_rows: Ints  # [N] of the catalogue
+    item_number: Codes  # [catalogue] 0..N-1; nothing for the others
+    split: npt.NDArray[np.int8]  # [n] index into schema.SPLITS
+    train_count: Ints  # [N]
+    cold: Mask  # [N]
     dropped: dict[str, int]
+
+    @cached_property
+    def tail(self) -> Mask:
+        """[N] training count at most the median: at least half of the items, with all that tie with it."""
+        return np.asarray(self.train_count <= np.median(self.train_count))
+
+    def item(self, start: int, end: int) -> Codes:
+        """Items of a range of interactions."""
+        return self.item_number[self.log.item[self.rows[start:end]]]
+
+    def user(self, start: int, end: int) -> Ints:
+        """Users of a range of interactions."""
+        first, last = np.searchsorted(self.offsets, [start, end - 1], side="right") - 1
+        bounds = np.clip(self.offsets[first : last + 2], start, end)
+        return np.repeat(np.arange(first, last + 1), np.diff(bounds))
+
+    def carried(self, objective: str, start: int, end: int) -> npt.NDArray[np.int8]:
+        """R_m of a range of interactions, 0 or 1."""
+        rule = self.rules[objective].rule
+        if rule == "any":
+            return np.ones(end - start, dtype=np.int8)
+        if rule == "tail":
+            return self.tail[self.item(start, end)].astype(np.int8)
+        return self.log.feedback[objective][self.rows[start:end]]
+
+    @property
+    def interactions_schema(self) -> pa.Schema:
+        return pa.schema([*schema.INTERACTIONS, *((name, pa.int8()) for name in self.rules)])
+
+    def interactions(self) -> Iterator[pa.Table]:
+        """The table, ROWS rows at a time."""
+        names = pa.array(schema.SPLITS)
+        for start in range(0, len(self.rows), ROWS):
+            end = min(start + ROWS, len(self.rows))
+            user, stamp = self.user(start, end), self.log.timestamp[self.rows[start:end]]
+            columns = {
+                "user": user,
+                "item": self.item(start, end),
+                "position": np.arange(start, end) - self.offsets[user],
+                "timestamp": pa.array(stamp, mask=stamp == UNKNOWN),
+                "split": pa.DictionaryArray.from_arrays(pa.array(self.split[start:end]), names).cast(pa.string()),
+                **{name: self.carried(name, start, end) for name in self.rules},
+            }
+            kinds = self.interactions_schema
+            arrays = [_as(columns[field.name], field.type) for field in kinds]
+            yield pa.table(arrays, schema=kinds)
+
+    def items(self) -> Iterator[pa.Table]:
+        """The table, ROWS rows at a time."""
+        ids = self.log.item_ids.take(pa.array(self.item_rows))
+        start = 0
+        for told in _pieces(self.raw.describe(self.item_rows, ids)):
+            end = start + told.num_rows
+            columns = {
+                "item": np.arange(start, end),
+                "item_id": ids[start:end],
+                "title": told["title"],
+                "text": told["text"],
+                "categories": at_level(told["categories"].combine_chunks(), self.category_level),
+                "train_count": self.train_count[start:end],
+                "cold": self.cold[start:end],
+            }
+            yield pa.table([_as(columns[field.name], field.type) for field in schema.ITEMS], schema=schema.ITEMS)
+            start = end
+        assert start == len(self.item_rows), "the source described other items than those asked for"
+
+    def users(self) -> pa.Table:
+        """The table."""
+        ids = self.log.user_ids if self.raw.users is None else self.raw.users["user_id"]
+        profile = [] if self.raw.users is None else [name for name in self.raw.users.column_names if name != "user_id"]
+        rows = pa.array(self.user_rows)
+        columns = [ids.take(rows), *(self.raw.users[name].take(rows) for name in profile)]
+        fields = pa.schema([*schema.USERS, *((name, pa.string()) for name in profile)])
+        numbers = pa.array(np.arange(len(rows)), pa.int32())
+        return pa.table([numbers, *(_as(column, pa.string()) for column in columns)], schema=fields)
 
 
 def cut(raw: RawLog, settings: Corpus) -> Cut:
-    """Make the corpus tables. Raises InputError where nothing is left or a feedback rule names no column."""
-    log = raw.interactions
-    user = pd.Index(raw.users["user_id"]).get_indexer(pd.Index(log["user_id"])).astype(np.int64)
-    item = pd.Index(raw.items["item_id"]).get_indexer(pd.Index(log["item_id"])).astype(np.int64)
-    assert not len(log) or (user.min() >= 0 and item.min() >= 0), "the source let an unknown id through"
-    rows = time_order(log, user, settings.tie_order)
-    rows = rows[core(user[rows], item[rows], settings.k_core)]
+    """Number, order and cut a log. Raises InputError that lists every fault of the data, or where nothing is left, or
+    where an objective has the name of a column.
+    """
+    taken = [name for name in settings.feedback if name in schema.INTERACTIONS.names]
+    if taken:
+        raise InputError(f"feedback.{taken[0]}: the name is a column of the interactions; choose another")
+    log = number(raw, settings.feedback)
+    rows, offsets = _ordered(raw, log, settings)
+    keep, dropped = _kept_rows(log, rows, offsets, settings)
+    rows, offsets = kept(rows, offsets, keep)
     if not len(rows):
-        raise InputError(f"k_core {settings.k_core} leaves none of the {len(log):,} interactions; lower it")
-    users, user_number = np.unique(user[rows], return_inverse=True)  # in the order of the users table
-    items, item_number = np.unique(item[rows], return_inverse=True)  # in the order of the items table
-    split = leave_one_out(user_number)
-    train_count = np.bincount(item_number[split == 0], minlength=len(items))
-    carried = {
-        name: feedback(rule, log.iloc[rows], item_number, train_count, name) for name, rule in settings.feedback.items()
-    }
+        raise InputError(f"k_core {settings.k_core} leaves none of the {len(log.user):,} interactions; lower it")
+    length = np.diff(offsets)
+    seen_users, user_rows = int((counted(log.user, len(log.user_ids)) > 0).sum()), np.flatnonzero(length)
+    seen_items = int((counted(log.item, len(log.item_ids)) > 0).sum())
+    present = np.zeros(len(log.item_ids), dtype=bool)
+    present[log.item[rows]] = True
+    item_rows, item_number = np.flatnonzero(present), (np.cumsum(present) - 1).astype(np.int32)
+    split = leave_one_out(length[user_rows])
+    train_count = counted(item_number[log.item[rows[split == 0]]], len(item_rows))
     return Cut(
-        items=_items(raw.items.iloc[items], train_count, settings),
-        users=_users(raw.users.iloc[users]),
-        interactions=_interactions(log["timestamp"].iloc[rows], user_number, item_number, split, carried),
+        raw=raw,
+        log=log,
+        rules=settings.feedback,
+        category_level=settings.category_level,
+        rows=rows,
+        offsets=np.concatenate([[0], np.cumsum(length[user_rows])]),
+        user_rows=user_rows,
+        item_rows=item_rows,
+        item_number=item_number,
+        split=split,
+        train_count=train_count,
+        cold=cold_items(train_count, settings.cold_share, settings.cold_ties),
         dropped={
-            "users: no interaction": len(raw.users) - len(np.unique(user)),
-            "users: below k_core": len(np.unique(user)) - len(users),
-            "items: no interaction": len(raw.items) - len(np.unique(item)),
-            "items: below k_core": len(np.unique(item)) - len(items),
-            "interactions: below k_core": len(log) - len(rows),
+            "users: no interaction": 0 if raw.users is None else raw.users.num_rows - seen_users,
+            "users: below k_core": seen_users - len(user_rows),
+            "items: no interaction": len(log.item_ids) - seen_items,
+            "items: below k_core": seen_items - len(item_rows),
+            **raw.dropped,
+            **dropped,
         },
     )
 
 
-def time_order(log: pd.DataFrame, user: Ints, tie_order: str) -> Ints:
-    """Rows of the log sorted by user, then by `position` where there is one, otherwise by timestamp.
+def _ordered(raw: RawLog, log: NumberedLog, settings: Corpus) -> tuple[Codes, Ints]:
+    """Rows in time order; this is where the faults of the data are told."""
+    if len(log.user) and log.user.min() >= 0:
+        rows, offsets = time_order(log, settings.tie_order)
+        check_positions(log, rows, offsets, raw.names[0], raw.faults)
+    raw.faults.check()
+    assert not len(log.user) or log.item.min() >= 0, "the source let an unknown id through"
+    return rows, offsets
 
-    Equal keys stay in file order. With `shuffle`, neighbours of one user with the same timestamp change places by a
-    fixed draw per row of the file, which does not depend on what is dropped later; unknown timestamps tie with none.
+
+def _kept_rows(log: NumberedLog, rows: Codes, offsets: Ints, settings: Corpus) -> tuple[Mask, dict[str, int]]:
+    """Which interactions are kept, [n] in file order, and how many are not, by reason."""
+    keep, dropped = np.ones(len(rows), dtype=bool), {}
+    left = len(rows)
+    if settings.repeats == "first":
+        keep = first_ones(log, rows, offsets)
+        dropped["interactions: an item that the user had before"] = left - (left := int(keep.sum()))
+    if settings.max_history is not None:
+        keep = latest(rows, offsets, keep, settings.max_history)
+        dropped["interactions: before the last max_history"] = left - (left := int(keep.sum()))
+    keep = core(log.user, log.item, settings.k_core, keep)
+    return keep, {**dropped, "interactions: below k_core": left - int(keep.sum())}
+
+
+def leave_one_out(length: Ints) -> npt.NDArray[np.int8]:
+    """Index into schema.SPLITS of each interaction, sorted by user, then time, of users with so many: the last is test,
+    the last but one valid. A user with fewer than 3 interactions is wholly train: nothing would be left to learn from.
     """
-    key = log["position" if "position" in log.columns else "timestamp"].to_numpy(dtype=np.int64)
-    rows = np.lexsort((key, user))
-    if tie_order == "file" or not len(rows):
-        return rows
-    known = log["timestamp"].notna().to_numpy()[rows]
-    stamp = log["timestamp"].fillna(0).to_numpy(dtype=np.int64)[rows]
-    owner = user[rows]
-    tied = (owner[1:] == owner[:-1]) & (stamp[1:] == stamp[:-1]) & known[1:] & known[:-1]
-    run = np.concatenate([[0], np.cumsum(~tied)])
-    draw = numpy_generator("prepare", "tie_order").random(len(rows))
-    return rows[np.lexsort((draw[rows], run))]
-
-
-def core(user: Ints, item: Ints, least: int) -> Mask:
-    """Which interactions remain once every user and item left has at least `least` of them."""
-    keep = np.ones(len(user), dtype=bool)
-    while True:
-        of_user = np.bincount(user[keep], minlength=user.max(initial=-1) + 1)
-        of_item = np.bincount(item[keep], minlength=item.max(initial=-1) + 1)
-        remain = keep & (of_user[user] >= least) & (of_item[item] >= least)
-        if remain.sum() == keep.sum():
-            return keep
-        keep = remain
-
-
-def leave_one_out(user: Ints) -> npt.NDArray[np.int8]:
-    """Index into schema.SPLITS of each interaction, sorted by user 0..U-1, then time: the last is test, the last but
-    one valid. A user with fewer than 3 interactions is wholly train: nothing would be left to learn from.
-    """
-    length = np.bincount(user)
     end = np.cumsum(length)
-    split = np.zeros(len(user), dtype=np.int8)
+    split = np.zeros(length.sum(), dtype=np.int8)
     split[end[length >= 3] - 1] = schema.SPLITS.index("test")
     split[end[length >= 3] - 2] = schema.SPLITS.index("valid")
     return split
@@ -118,73 +210,28 @@ def cold_items(train_count: Ints, share: float, ties: str) -> Mask:
     ranked = np.argsort(train_count, kind="stable")
     last = train_count[ranked[due - 1]]
     if ties == "exact":
-        return np.isin(np.arange(len(train_count)), ranked[:due])
+        cold: Mask = np.zeros(len(train_count), dtype=bool)
+        cold[ranked[:due]] = True
+        return cold
     inside_tie = due < len(ranked) and train_count[ranked[due]] == last
-    cold: Mask = train_count < last if ties == "exclude" and inside_tie else train_count <= last
-    return cold
+    return np.asarray(train_count < last if ties == "exclude" and inside_tie else train_count <= last)
 
 
-def feedback(
-    rule: Feedback, log: pd.DataFrame, item: Ints, train_count: Ints, name: str = "feedback"
-) -> npt.NDArray[np.int8]:
-    """R_m of each interaction, 0 or 1. An empty value of the rule's column is no feedback.
-
-    `tail`: the item's training count is at most the median over items, so at least half of the items are tail items
-    and all that tie with the median are among them.
-    """
-    if rule.rule == "any":
-        return np.ones(len(item), dtype=np.int8)
-    if rule.rule == "tail":
-        return (train_count <= np.median(train_count))[item].astype(np.int8)
-    have = [column for column in log.columns if column not in ("user_id", "item_id")]
-    if rule.column not in have:
-        raise InputError(
-            f"feedback.{name}.column: the log has no numeric column '{rule.column}'; it has: {', '.join(have)}"
-        )
-    carries: npt.NDArray[np.int8] = log[rule.column].ge(rule.threshold).fillna(False).to_numpy(dtype=np.int8)
-    return carries
+def _pieces(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, ROWS at a time."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(part.num_rows for part in waiting) >= ROWS:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, ROWS).combine_chunks()
+            waiting = [whole.slice(ROWS)]
+    if rest := [part for part in waiting if part.num_rows]:
+        yield pa.concat_tables(rest).combine_chunks()
 
 
-def at_level(paths: list[list[str]], level: int | None) -> list[list[str]]:
-    """The categories that diversity is measured on: all entries, or the n-th of each path; none where it is shorter."""
-    chosen = paths if level is None else [path[level - 1 : level] for path in paths]
-    return [list(dict.fromkeys(entry for entry in row if entry)) for row in chosen]
-
-
-def _items(items: pd.DataFrame, train_count: Ints, settings: Corpus) -> pa.Table:
-    columns = {
-        "item": np.arange(len(items)),
-        "item_id": items["item_id"],
-        "title": items["title"],
-        "text": items["text"],
-        "categories": at_level(items["categories"].tolist(), settings.category_level),
-        "train_count": train_count,
-        "cold": cold_items(train_count, settings.cold_share, settings.cold_ties),
-    }
-    return pa.table([pa.array(columns[field.name], field.type) for field in schema.ITEMS], schema=schema.ITEMS)
-
-
-def _users(users: pd.DataFrame) -> pa.Table:
-    profile = [name for name in users.columns if name != "user_id"]
-    names = ["user", "user_id", *profile]
-    fields = pa.schema([*schema.USERS, *((name, pa.string()) for name in profile)])
-    arrays = [pa.array(np.arange(len(users)), pa.int32()), *(pa.array(users[name], pa.string()) for name in names[1:])]
-    return pa.table(arrays, schema=fields)
-
-
-def _interactions(
-    timestamp: pd.Series, user: Ints, item: Ints, split: npt.NDArray[np.int8], carried: dict[str, npt.NDArray[np.int8]]
-) -> pa.Table:
-    taken = [name for name in carried if name in schema.INTERACTIONS.names]
-    if taken:
-        raise InputError(f"feedback.{taken[0]}: the name is a column of the interactions; choose another")
-    columns = {
-        "user": user,
-        "item": item,
-        "position": np.arange(len(user)) - np.searchsorted(user, user),
-        "timestamp": timestamp,
-        "split": np.array(schema.SPLITS)[split],
-        **carried,
-    }
-    fields = pa.schema([*schema.INTERACTIONS, *((name, pa.int8()) for name in carried)])
-    return pa.table([pa.array(columns[field.name], field.type) for field in fields], schema=fields)
+def _as(column: pa.Array | pa.ChunkedArray | npt.NDArray[np.generic], kind: pa.DataType) -> pa.Array:
+    """One array of a type."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    return column.cast(kind) if isinstance(column, pa.Array) else pa.array(column, kind)

@@ -1,19 +1,25 @@
 """A corpus in memory: every user's interactions as flat integer arrays, in time order."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from stages.core.errors import InputError
-from stages.core.schema import INTERACTIONS, ITEMS, USERS, read
+from stages.core.schema import INTERACTIONS, ITEMS, SPLITS, USERS, read
 from stages.core.seeding import numpy_generator
 
 Ints = npt.NDArray[np.int64]
+COLUMNS = "columns"  # folder of a long log's columns, beside its table
+CARRIED = "feedback-"  # prefix of the files of objectives
 
 
 @dataclass(frozen=True)
@@ -92,36 +98,84 @@ class Histories:
 
 
 def load(folder: Path) -> Histories:
-    """Read the corpus that `prepare` wrote. Raises InputError where the tables do not fit together."""
+    """Read the corpus that `prepare` wrote. The columns of a long log are mapped into memory: a process reads the pages
+    that it looks at, and processes share them. Raises InputError where the tables do not fit together.
+    """
     items = read(folder / "items.parquet", ITEMS)
     users = read(folder / "users.parquet", USERS)
-    log = read(folder / "interactions.parquet", INTERACTIONS)
-    user = log["user"].to_numpy().astype(np.int64)
-    item = log["item"].to_numpy().astype(np.int64)
-    split: Any = np.asarray(log["split"].to_pylist())
-    if len(item) and (item.min() < 0 or item.max() >= items.num_rows):
-        raise InputError(f"{folder}/interactions.parquet: an item is outside 0..{items.num_rows - 1}; rerun prepare")
-    offsets = np.searchsorted(user, np.arange(users.num_rows + 1))
-    train_length = np.bincount(user[split == "train"], minlength=users.num_rows)
+    if (folder / COLUMNS).is_dir():
+        columns = {file.stem: np.asarray(np.load(file, mmap_mode="r")) for file in (folder / COLUMNS).iterdir()}
+    else:
+        table, bounds = read(folder / "interactions.parquet", INTERACTIONS), Bounds(users.num_rows)
+        (columns,) = _pieces([table], bounds)
+        item = columns["item"]
+        if len(item) and (item.min() < 0 or item.max() >= items.num_rows):
+            raise InputError(
+                f"{folder}/interactions.parquet: an item is outside 0..{items.num_rows - 1}; rerun prepare"
+            )
+        columns |= bounds.columns()
+    carried = sorted(name for name in columns if name.startswith(CARRIED))
     return Histories(
-        item=item,
-        tie=tie_groups(user, log["timestamp"]),
-        offsets=offsets,
-        train_length=train_length,
-        valid=_held_out(user, item, split == "valid", users.num_rows),
-        test=_held_out(user, item, split == "test", users.num_rows),
-        feedback={
-            name: log[name].to_numpy().astype(np.int8) for name in log.column_names if name not in INTERACTIONS.names
-        },
+        **{name: values for name, values in columns.items() if name not in carried},
+        feedback={name.removeprefix(CARRIED): columns[name] for name in carried},
         items=items,
         users=users,
     )
 
 
-def _held_out(user: Ints, item: Ints, mask: npt.NDArray[np.bool_], users: int) -> Ints:
-    held_out = np.full(users, -1, dtype=np.int64)
-    held_out[user[mask]] = item[mask]
-    return held_out
+def map_columns(folder: Path, users: int) -> None:
+    """Unpack the columns of a log of more than one row group beside it, as arrays for `load` to map into memory."""
+    bounds, into = Bounds(users), folder / COLUMNS
+    with pq.ParquetFile(folder / "interactions.parquet") as log, ExitStack() as stack:
+        if log.num_row_groups < 2:
+            return
+        into.mkdir()
+        files: dict[str, BinaryIO] = {}
+        for columns in _pieces((log.read_row_group(group) for group in range(log.num_row_groups)), bounds):
+            for name, values in columns.items():
+                if name not in files:
+                    files[name] = stack.enter_context((into / f"{name}.npy").open("wb"))
+                    shape = {"descr": values.dtype.str, "fortran_order": False, "shape": (log.metadata.num_rows,)}
+                    np.lib.format.write_array_header_1_0(files[name], shape)
+                files[name].write(values.tobytes())
+    for name, values in bounds.columns().items():
+        np.save(into / f"{name}.npy", values)
+
+
+class Bounds:
+    """Where each user's parts begin, and what is held out, gathered piece by piece."""
+
+    def __init__(self, users: int) -> None:
+        self.length, self.train_length = np.zeros(users, np.int64), np.zeros(users, np.int64)
+        self.held_out = {name: np.full(users, -1, np.int64) for name in ("valid", "test")}
+
+    def add(self, user: Ints, item: Ints, split: pa.ChunkedArray) -> None:
+        part = pc.index_in(split, pa.array(SPLITS)).to_numpy()
+        self.length += np.bincount(user, minlength=len(self.length))
+        self.train_length += np.bincount(user[part == SPLITS.index("train")], minlength=len(self.length))
+        for name, values in self.held_out.items():
+            mask = part == SPLITS.index(name)
+            values[user[mask]] = item[mask]
+
+    def columns(self) -> dict[str, Ints]:
+        offsets = np.concatenate([[0], np.cumsum(self.length)])
+        return {"offsets": offsets, "train_length": self.train_length, **self.held_out}
+
+
+def _pieces(tables: Iterable[pa.Table], bounds: Bounds) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """The columns of one value per interaction, for each table of a log that is cut into some."""
+    last = pa.table({"user": pa.array([], pa.int32()), "timestamp": pa.array([], pa.int64())})  # row before a table
+    group = 0  # of that row
+    for table in tables:
+        user, item = (table[name].to_numpy().astype(np.int64) for name in ("user", "item"))
+        bounds.add(user, item, table["split"])
+        reach = pa.concat_tables([last, table.select(last.column_names)])
+        tie = group + tie_groups(reach["user"].to_numpy(), reach["timestamp"])[last.num_rows :]
+        objectives = [name for name in table.column_names if name not in INTERACTIONS.names]
+        carried = {f"{CARRIED}{name}": table[name].to_numpy().astype(np.int8) for name in objectives}
+        yield {"item": item, "tie": tie, **carried}
+        if len(user):
+            last, group = reach.slice(reach.num_rows - 1), int(tie[-1])
 
 
 def tie_groups(user: Ints, timestamp: pa.ChunkedArray) -> Ints:

