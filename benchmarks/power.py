@@ -23,6 +23,9 @@ MEASURES = ("ndcg@10", "recall@10", "entropy_slate@10")
 
 def values(dataset: str, row: str, seed: int) -> dict[str, pd.Series]:
     """Each user's value by measure: of the greedy slates of the test split, and of the reserve's rewards."""
+    for path in (paths.per_user(dataset, row, seed), paths.heldout(dataset, row, seed)):
+        if not path.exists():
+            raise SystemExit(f"{path}: no such file; run the row's cells first, rows of RL or SFT alone have both")
     table = pd.read_parquet(paths.per_user(dataset, row, seed))
     table = table[(table["split"] == "test") & (table["decoder"] == "slate")].set_index("user")
     found = {measure: table[measure] for measure in MEASURES}
@@ -52,7 +55,7 @@ def main() -> None:
     parser.add_argument("--first", default="semantic_id-sft")
     parser.add_argument("--second", default="semantic_id-sage")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--users", type=int, nargs="*", default=[943, 22363], help="of test sets to plan for")
+    parser.add_argument("--users", type=int, nargs="*", default=[], help="of other test sets, if values spread alike")
     given = parser.parse_args()
     first, second = (values(given.dataset, row, given.seed) for row in (given.first, given.second))
     found = {name: described(first[name], second[name]) for name in first}
@@ -60,7 +63,7 @@ def main() -> None:
     print(f"{'':28}" + "".join(f"{text:>21}" for text in head))
     for name, own in found.items():
         print(f"{name:28}{own['users']:>21,}" + "".join(f"{value:>21.4f}" for value in list(own.values())[1:]))
-    for name in MEASURES:
+    for name in MEASURES if given.users else ():
         told = {users: ERRORS * found[name]["sd_of_difference"] / np.sqrt(users) for users in given.users}
         print(f"{name}: " + ", ".join(f"{users:,} users tell {value:.4f}" for users, value in told.items()))
     print(json.dumps({name: {key: round(value, 6) for key, value in own.items()} for name, own in found.items()}))

@@ -48,7 +48,10 @@ from stages.rewards.running_mean import RunningMean
 
 
 def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
-    align(params.load().on(space), dataset, space, optimizer, seed)
+    settings = params.load().on(space)
+    if first := settings.harvest_of(optimizer):
+        raise InputError(f"--optimizer {optimizer}: a second round is python -m stages.rl_round2 --optimizer {first}")
+    align(settings, dataset, space, optimizer, seed)
 
 
 def align(
@@ -162,7 +165,7 @@ def start(
         recipe=recipe(rl, own),
         entropy_mean=RunningMean(rl.entropy_rate),
         accelerator=machine,
-        harvest=Harvest(histories, rl.horizon),
+        harvest=Harvest(histories, rl.horizon, lambda contexts, items: log.weighted(log.rewards(contexts, items))),
     )
     return learner, log, card
 

@@ -11,7 +11,7 @@ from stages.action_spaces.base import Asking
 from stages.core.errors import InputError
 from stages.objectives import sage
 from stages.policy import algorithm, backbone
-from stages.policy.heldout import cold_mass
+from stages.policy.heldout import cold_mass, held_out_reward
 from stages.policy.logprobs import token_log_probs
 from stages.policy.noise import keys_of
 from stages.policy.rollout import sample_slates
@@ -113,6 +113,42 @@ def test_lines_are_read_as_names(text, asked):
     assert found[0, 0].tolist() == [pool[0], pool[0], -1, -1, pool[1]]
 
 
+def test_names_are_read_as_the_tokenizer_writes_them(text, asked, monkeypatch):
+    """A tokenizer that composes letters, or like this one writes capitals alone, gives back another spelling."""
+    pool = pool_of(asked, 0)
+    space, decode = copy(text.space), text.space.tokenizer.batch_decode
+    monkeypatch.setattr(
+        space.tokenizer, "batch_decode", lambda *rows, **keys: [line.upper() for line in decode(*rows, **keys)]
+    )
+    space.__dict__.pop("read_back", None)
+    tokens = torch.tensor(
+        [[space.tokenizer.encode(f"{TITLES[pool[1]]}\n{TITLES[pool[0]]}\n", add_special_tokens=False)]]
+    )
+    found = space.parse(tokens, type(asked.pool)(*(part[:1] for part in asked.pool)), 2)
+    assert found[0, 0].tolist() == [pool[1], pool[0]]
+
+
+def test_a_look_counts_no_repeat_twice(text):
+    """A model that names the next item on every line: its greedy slate has an NDCG of 1, and shows one item."""
+    machine, log = Plain("fp32"), text.histories
+    environment = LoggedFeedback(log, {"like": 1.0}, 1, np.eye(4)[np.arange(len(TITLES)) % 4])
+    context = next(c for c in CONTEXTS if log.item[log.offsets[c[0]] + c[1]] in text.space.offered(c[None])[0])
+    item = int(log.item[log.offsets[context[0]] + context[1]])
+    line = text.space.tokenizer.encode(TITLES[item] + "\n", add_special_tokens=False)
+    stubborn = copy(text.space)
+
+    def logits(model, hidden, prompts, first=0):
+        token = torch.tensor(line[first % len(line)])
+        one = torch.nn.functional.one_hot(token, text.model.config.vocab_size) * 100.0
+        return one.expand(*hidden.shape[:3], -1)
+
+    stubborn.logits = logits
+    task = Task(stubborn, environment, ASKING, 2, 1.0, machine)
+    found = held_out_reward(text.model, task, context[None], 1)
+    assert found.items.tolist() == [[item, -1, -1, -1]]
+    assert found.ndcg.tolist() == [1.0]
+
+
 def test_repeats_are_null():
     assert without_repeats(np.array([[[3, 3, -1, 5, 3, -1]]])).tolist() == [[[3, -1, -1, 5, -1, -1]]]
 
@@ -141,6 +177,7 @@ def test_a_step_and_what_it_learns_from(text):
     scored, _ = token_log_probs(text.model, found.prompts, text.space, found.slates, 1.0)
     assert torch.allclose(scored, found.slates.log_probs, atol=1e-4)
     items = without_repeats(found.slates.items.numpy())
+    assert np.array_equal(found.items, items)
     assert task.described(found)["invalid_share"] == pytest.approx((items < 0).mean())
     assert np.array_equal(found.rewards, log.rewards(found.contexts, items))
     model = deepcopy(text.model)

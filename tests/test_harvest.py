@@ -17,10 +17,16 @@ CONTEXTS = np.array([[0, 3], [1, 1]])  # behind them 9 8 4, and 5 6 0
 SLATES = np.array([[[5, 6, 7], [8, 5, 9]], [[1, 2, -1], [3, 9, 7]]])
 
 
+def earning(log, horizon: int, *totals) -> Harvest:
+    """A harvest of rollouts whose slates earn what is given."""
+    left = [np.array(total, dtype=float) for total in totals]
+    return Harvest(log, horizon, lambda contexts, items: left.pop(0))
+
+
 def harvest(*rollouts) -> Harvest:
-    own = Harvest(LOG, 3)
-    for users, slates, total in rollouts:
-        own.take(CONTEXTS[users], np.array(slates), np.array(total))
+    own = earning(LOG, 3, *(total for _, _, total in rollouts))
+    for users, slates, _ in rollouts:
+        own.take(CONTEXTS[users], np.array(slates))
     return own
 
 
@@ -45,7 +51,7 @@ def test_what_earned_nothing_is_not_kept(reward):
 
 
 def test_an_interrupted_run_goes_on_from_its_rows():
-    own, again = harvest(([0, 1], [SLATES[0], [[5, 1, 0], [2, 3, 4]]], [[0.1, 0.7], [0.9, 0.2]])), Harvest(LOG, 3)
+    own, again = harvest(([0, 1], [SLATES[0], [[5, 1, 0], [2, 3, 4]]], [[0.1, 0.7], [0.9, 0.2]])), earning(LOG, 3)
     again.restore([list(row) for row in own.rows()])  # as JSON gives them back
     assert again.rows() == own.rows()
     assert again.table().equals(own.table())
@@ -68,8 +74,8 @@ def test_a_second_round_takes_the_best_and_leaves_their_users_to_it():
 def test_the_control_is_the_log_behind_the_same_contexts(space):
     """Without RL's choice and order; once each; only what is new, where nothing is recommended again."""
     log = logged([1, 2, 3, 8, 8, 2, 4, 5, 6, 0], [0] * 10, [7, 3], [7, 3])
-    found = Harvest(log, 4)
-    found.take(np.array([[0, 3]]), np.array([[[4, 1, 8]]]), np.array([[0.5]]))
+    found = earning(log, 4, [[0.5]])
+    found.take(np.array([[0, 3]]), np.array([[[4, 1, 8]]]))
     whole = lessons(log, space)
     for seen, expected in ((True, [8, 4]), (False, [8, 2, 4])):
         table = with_logged(found.table(), log, 4, whole.space, Asking("slate", 2, seen, 4))
@@ -80,8 +86,8 @@ def test_the_control_is_the_log_behind_the_same_contexts(space):
 def test_the_second_round_learns_the_slate_behind_its_context(space, model):
     """Item 4 behind 3 1, at half weight: its log-probability by enumeration. Slates behind one prompt add up."""
     histories = logged([3, 1, 4, 5, 2, 6, 7, 8], [0] * 8, [3, 5], [3, 5])
-    own = Harvest(histories, 2)
-    own.take(np.array([[0, 2]]), np.array([[[9, 4]]]), np.array([[0.5]]))
+    own = earning(histories, 2, [[0.5]])
+    own.take(np.array([[0, 2]]), np.array([[[9, 4]]]))
     whole = lessons(histories, space, seen=True)
     found = HarvestLessons.of(whole.space, Asking("slate", 2, True, 4), own.table(), 0.5)
     (example,) = found.epoch(0)

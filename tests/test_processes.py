@@ -59,7 +59,7 @@ def test_two_processes_do_what_one_does(curves, kind):
             assert second[name] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), (step, name)
 
 
-@pytest.mark.parametrize("plugin", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+@pytest.mark.parametrize("plugin", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
 def test_sharded_weights_are_refused(plugin, monkeypatch):
     monkeypatch.setenv(f"ACCELERATE_USE_{plugin}", "true")
     with pytest.raises(InputError, match=f"accelerate is set to {plugin}"):

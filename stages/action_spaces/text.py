@@ -91,7 +91,7 @@ class Actions:
     def free(self) -> Self:
         """The same with slates of any tokens, read as lines of names."""
         found = copy(self)
-        found.held = False
+        found.held, found.line_breaks = False, self.line_breaks  # which is known to all copies from now on
         return found
 
     def offered(self, contexts: Ints) -> Ints:
@@ -129,6 +129,12 @@ class Actions:
         return torch.einsum("bksh,bvh->bksv", hidden, rows).float()
 
     @cached_property
+    def read_back(self) -> list[str]:
+        """[N] each item's name as its tokens are read: a tokenizer may write letters another way."""
+        spelled = [row[row >= 0].tolist() for row in self.names]
+        return [text.strip() for text in self.tokenizer.batch_decode(spelled, skip_special_tokens=True)]
+
+    @cached_property
     def line_breaks(self) -> Tensor:
         """[V] how many line breaks each token holds."""
         texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
@@ -144,8 +150,7 @@ class Actions:
 
         -1 where a line is no candidate's name, or is missing: the null action. A token -1 is none.
         """
-        names = self.renderer.names
-        numbers = [{names[item]: item for item in items if item >= 0} for items in pool.items.tolist()]
+        numbers = [{self.read_back[item]: item for item in items if item >= 0} for items in pool.items.tolist()]
         found = []
         for slates, number in zip(tokens.tolist(), numbers, strict=True):
             written = [[token for token in slate if token >= 0] for slate in slates]

@@ -27,7 +27,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone")  # accelerate's launc
 COORDINATES = {
     "dataset": "name of a data set: a key of corpora in params.yaml",
     "space": "action space: a module of stages/action_spaces",
-    "optimizer": "a module of stages/objectives, or a key of ablations in params.yaml",
+    "optimizer": "a module of stages/objectives, a key of ablations in params.yaml, or <optimizer>_round2",
     "baseline": "a module of stages/baselines",
     "row": "row of the tables: <space>-<optimizer>, or a baseline's name",
     "encoder": "name of a sentence encoder",

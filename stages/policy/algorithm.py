@@ -31,7 +31,7 @@ from stages.policy.backbone import Model
 from stages.policy.harvest import Harvest
 from stages.policy.logprobs import token_log_probs
 from stages.policy.processes import gather, own_share, sum_gradients
-from stages.policy.task import Experience, Task, without_repeats
+from stages.policy.task import Experience, Task
 from stages.rewards.running_mean import RunningMean
 
 
@@ -84,7 +84,7 @@ class Learner:
         refills = getattr(self.objective_params, "refills", 0)
         found = self.task.rollout(self.model, contexts, spare, refills, *purpose)
         if self.harvest:
-            self.harvest.take(found.contexts, without_repeats(found.slates.items.cpu().numpy()), found.total)
+            self.harvest.take(found.contexts, found.items)
         entropy = float(found.entropy.mean())
         entropy_mean = self.entropy_mean.start(entropy)
         updates = self._updates(found, entropy_mean, compare)

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from stages.core.errors import InputError
 
-SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
 
 
 def accelerator(precision: str) -> Accelerator:

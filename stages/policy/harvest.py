@@ -4,11 +4,13 @@ Of a slate only the items stay that earned its reward, those that the user went 
 as RL's contexts do, so that no validation or test item is ever taught by what RL happened to write.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.core.errors import InputError
 from stages.core.schema import HARVEST
@@ -18,16 +20,19 @@ from stages.corpus.reserve import logged_after
 
 @dataclass
 class Harvest:
-    """By context, the best slate of all rollouts that saw it, where one earned anything."""
+    """By context, the best slate of all updates that learnt from it, where one earned anything."""
 
     histories: Histories
     horizon: int
     """Logged items after a context that count."""
+    score: Callable[[Ints, Ints], npt.NDArray[np.float64]]
+    """Rewards [B, K] by the log, whatever RL learns from, of contexts [B, 2] and slates [B, K, L]."""
     kept: dict[tuple[int, int], tuple[float, list[int]]] = field(default_factory=dict)
     """(user, position) -> reward, items."""
 
-    def take(self, contexts: Ints, items: Ints, total: npt.NDArray[np.float64]) -> None:
-        """Look at a rollout: contexts [B, 2], slates [B, K, L] with -1 for null actions, rewards [B, K]."""
+    def take(self, contexts: Ints, items: Ints) -> None:
+        """Look at what a rollout's updates learn from: contexts [B, 2], slates [B, K, L] with -1 for null actions."""
+        total = self.score(contexts, items)
         best = total.argmax(1)
         logged, _ = logged_after(self.histories, contexts, self.horizon)
         for row, (user, position) in enumerate(contexts.tolist()):
@@ -52,7 +57,7 @@ class Harvest:
 
 def best_of(harvest: pa.Table, min_reward: float) -> pa.Table:
     """The rows that a second round learns from. Raises InputError where there are none."""
-    found = harvest.filter(pa.compute.greater_equal(harvest["reward"], min_reward))
+    found = harvest.filter(pc.greater_equal(harvest["reward"], min_reward))
     if not found.num_rows:
         best = max(harvest["reward"].to_pylist(), default=0.0)
         raise InputError(

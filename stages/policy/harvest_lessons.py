@@ -15,7 +15,10 @@ from stages.policy.slate_label import Example, shown_items, slate_loss
 
 @dataclass(frozen=True)
 class HarvestLessons:
-    """Every context of a harvest once per epoch; the slate is written behind the prompt that RL gave."""
+    """Every context of a harvest once per epoch, less what sft.max_examples leaves out of all lessons together.
+
+    The slate is written behind the prompt that RL gave.
+    """
 
     space: ActionSpace
     asking: Asking

@@ -78,7 +78,7 @@ class Watch:
             "heldout_greedy_reward": float(report.greedy.mean()),
             "heldout_greedy_ndcg": float(report.ndcg.mean()),
             "greedy_entropy": float(self.task.environment.entropy(items).mean()),
-            "greedy_coverage": len(np.unique(items)) / self.task.space.item_count,
+            "greedy_coverage": len(np.unique(items[items >= 0])) / self.task.space.item_count,
         }
 
     def rewards(self, learner: Learner, temperatures: list[float], samples: int) -> pa.Table:
@@ -129,7 +129,7 @@ def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, seed: in
     for start in range(0, len(contexts), CONTEXTS):
         found = task.sample(model, contexts[start : start + CONTEXTS], [task.temperature, 0.0], seed, "reserve")
         rewards.append(found.total)
-        items.append(found.slates.items[:, 1].cpu().numpy())
+        items.append(found.items[:, 1])
     sampled, greedy = np.concatenate(rewards).T
     shown = np.concatenate(items)
     following, _ = logged_after(task.environment.histories, contexts, 1)
@@ -152,7 +152,10 @@ def sampled_rewards(
 
 @torch.no_grad()
 def cold_mass(model: PreTrainedModel, asked: Prompts, space: ActionSpace, cold: Ints, temperature: float) -> float:
-    """Mean over contexts of the probability that the first item is a cold one (Figure 4a), at `temperature`."""
+    """Mean over contexts of the probability that the first item is a cold one (Figure 4a), at `temperature`.
+
+    Of slates of any tokens, that of the names as the tokenizer spells them: other spellings are left out.
+    """
     if asked.pool is not None:  # nothing else can be named
         cold = np.intersect1d(cold, asked.pool.items.cpu().numpy())
     mass = sum(_item_mass(model, asked, space, part, temperature) for part in _chunks(cold))

@@ -27,6 +27,7 @@ class Experience:
     contexts: Ints  # [B, 2]
     prompts: Prompts
     slates: Slates
+    items: Ints  # [B, K, L] of the slates, as they count: an item that stands further up is -1 as well
     rewards: Floats  # [B, K, M]
     total: Floats  # [B, K] weighted mean of the rewards
     entropy: Floats  # [B, K] H(S), bits
@@ -79,7 +80,7 @@ class Task:
         items = without_repeats(found.items.cpu().numpy())
         rewards = self.environment.rewards(contexts, items)
         return Experience(
-            contexts, asked, found, rewards, self.environment.weighted(rewards), self.environment.entropy(items)
+            contexts, asked, found, items, rewards, self.environment.weighted(rewards), self.environment.entropy(items)
         )
 
     def rollout(
@@ -106,7 +107,8 @@ class Task:
 
         at = torch.as_tensor(users, device=self.device)
         changed = {
-            name: put(getattr(old, name), getattr(fresh, name)) for name in ("contexts", "rewards", "total", "entropy")
+            name: put(getattr(old, name), getattr(fresh, name))
+            for name in ("contexts", "items", "rewards", "total", "entropy")
         }
         slates = old.slates.with_groups(at, fresh.slates)
         prompts = self.prompts(changed["contexts"]).with_choices(slates.open.shape[3])
@@ -114,14 +116,14 @@ class Task:
 
     def described(self, found: Experience) -> dict[str, float]:
         """What the slates earned and how they look."""
-        items = without_repeats(found.slates.items.cpu().numpy())
+        items = found.items
         means = found.rewards.mean((0, 1))
         return {
             **{f"reward_{name}": mean for name, mean in zip(self.environment.weights, means, strict=True)},
             "reward": found.total.mean(),
             "entropy": found.entropy.mean(),
             "invalid_share": float((items < 0).mean()),
-            "distinct_items": len(np.unique(items)),
+            "distinct_items": len(np.unique(items[items >= 0])),
             "tokens": int(found.slates.real.sum()),
             **correlations(found.rewards, list(self.environment.weights)),
         }

@@ -74,7 +74,7 @@ def table_of(found: Sequence[HeldOut]) -> Table:
         cells = [row]
         for decoder in DECODERS:
             own = by_name[row, decoder]
-            at = f" ({', '.join(f'{value:.1f}' for value in own.temperatures)})" if decoder == "sampled" else ""
+            at = f" ({', '.join(f'{value:g}' for value in own.temperatures)})" if decoder == "sampled" else ""
             cells += [number(*own.reward) + at, "-" if math.isnan(own.less_sft[0]) else signed(*own.less_sft)]
         body.append([Cell(text) for text in cells])
     head = ["Row", *(text for name in DECODERS.values() for text in (name, f"{name}, less SFT's"))]
