@@ -104,6 +104,7 @@ def write_params(repository: Path, data: Path) -> None:
     values["text"] |= {"pool_size": 12, "vocabulary": 1000}
     values["sft"] |= {"epochs": 2, "batch_items": 128, "history_items": 10}
     values["rl"] |= {"rollouts": 2, "contexts": 4, "group_size": 4, "evaluate_every": 1, "cold_contexts": 2}
+    values["harvest"] |= {"min_reward": 0.01}
     values["recommend"] |= {"beam_width": 20}
     values["evaluate"] |= {"resamples": 100}
     path.write_text(yaml.safe_dump(values, sort_keys=False))
@@ -358,7 +359,7 @@ def test_native_text_by_one_override(repository: Path) -> None:
     Two processes run the command of one.
     """
     overrides = ["action_spaces=[semantic_id,text]", "optimizers=[sft,sage]", "baselines=[]", "seeds=[1]"]
-    overrides.append("recommend.free=true")
+    overrides += ["recommend.free=true", "ablation_datasets=[]", "second_round=[]"]
     output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
     assert {"sft@slice-text-1", "rl@slice-text-sage-1"} <= stages_run(output)
     assert not any(stage.startswith(("sft@slice-semantic_id", "rl@slice-semantic_id")) for stage in stages_run(output))
