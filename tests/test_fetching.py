@@ -17,7 +17,21 @@ import pytest
 from stages.core.errors import InputError
 from stages.core.files import fresh_folder
 from stages.corpus import fetching, transfer
-from tests.file_server import Server, Step, cut, no_ranges, other, page, serving, silent, status, to_login
+from tests.file_server import (
+    Handler,
+    Sent,
+    Server,
+    Step,
+    cut,
+    no_ranges,
+    other,
+    page,
+    send,
+    serving,
+    silent,
+    status,
+    to_login,
+)
 
 ROOT = Path(__file__).parents[1]
 NAME = "meta_Toys.json.gz"
@@ -115,6 +129,38 @@ def test_another_version_in_the_middle_starts_over(server: Server, tmp_path: Pat
     assert fetch(tmp_path / "raw", server, sha256=SHA256) == CONTENT
 
 
+def test_a_part_of_another_version_starts_over(server: Server, tmp_path: Path) -> None:
+    """Of a host that knows Range and not If-Range."""
+
+    def careless(handler: Handler, body: bytes) -> None:
+        start = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        told = {"ETag": '"other"', "Content-Range": f"bytes {start}-{len(OTHER) - 1}/{len(OTHER)}"}
+        send(handler, Sent(206, OTHER[start:], told))
+
+    server.script = [cut(150_000), careless]
+    assert fetch(tmp_path / "raw", server, sha256=SHA256) == CONTENT
+    assert ranges(server)[1:] == [ranges(server)[1], None]
+
+
+@pytest.mark.parametrize("word", ["gzip", "x-gzip"])
+def test_a_gzip_file_stays_packed(server: Server, tmp_path: Path, word: str) -> None:
+    """Apache's AddEncoding calls the file the encoding of another."""
+    server.script = [lambda handler, body: send(handler, Sent(200, body, {"Content-Encoding": word}))]
+    assert fetch(tmp_path / "raw", server, sha256=SHA256) == CONTENT
+
+
+def test_a_first_chunk_of_one_byte(server: Server, tmp_path: Path) -> None:
+    def chunked(handler: Handler, body: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for chunk in (body[:1], body[1:], b""):
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+
+    server.script = [chunked]
+    assert fetch(tmp_path / "raw", server, sha256=SHA256) == CONTENT
+
+
 def test_all_of_it_had_arrived(server: Server, tmp_path: Path, cache: Path) -> None:
     """A run that was killed between the last byte and the move."""
     server.script = [cut(200_000), *[cut(0)] * transfer.ATTEMPTS]
@@ -146,6 +192,10 @@ def test_busy_for_good(server: Server, tmp_path: Path) -> None:
 REFUSALS: dict[str, tuple[list[Step], str]] = {
     "not found": ([status(404)], "HTTP 404 Not Found"),
     "forbidden": ([status(403)], "HTTP 403 Forbidden"),
+    "no end of redirects": (
+        [lambda handler, body: status(302, Location=handler.path)(handler, body)] * 40,
+        "redirects without end",
+    ),
     "a page": ([page], "a web page came in the file's place: a login"),
     "a login": ([to_login], "a web page came in the file's place, redirected to http://127.0.0.1:"),
     "no gzip": ([other(b"<html>not said to be one</html>")], "it is no gzip file, it begins with b'<html>not"),
@@ -184,6 +234,13 @@ def test_the_first_use_pins(server: Server, tmp_path: Path, cache: Path) -> None
     assert fetch(tmp_path / "other", server) == CONTENT
     (cache / NAME).write_bytes(CONTENT[:-1])  # a cache that was damaged is fetched again
     assert fetch(tmp_path / "third", server) == CONTENT
+    for record in ("", None):  # one cut short, and none: the file is held to being whole
+        (cache / NAME).write_bytes(CONTENT[:-1])
+        (cache / f"{NAME}.sha256").unlink()
+        if record is not None:
+            (cache / f"{NAME}.sha256").write_text(record)
+        assert fetch(tmp_path / "third", server) == CONTENT
+    assert (cache / f"{NAME}.sha256").read_text() == f"{SHA256}\n"
 
 
 def test_mirrors(server: Server, tmp_path: Path) -> None:

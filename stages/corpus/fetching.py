@@ -17,6 +17,7 @@ import pooch
 from filelock import FileLock, Timeout
 
 from stages.core.errors import InputError
+from stages.core.files import fresh_file
 from stages.core.stage import log
 from stages.corpus.archives import check_gzip
 from stages.corpus.transfer import CACHE, RefusedError, Transfer, demand_space
@@ -39,9 +40,7 @@ def fetch(name: str, hosts: list[str], sha256: str | None, into: Path) -> str:
 
 def take(name: str, folder: Path, sha256: str | None, into: Path) -> str:
     """The same from a folder of the user's."""
-    file = folder / name
-    if not file.is_file():
-        raise InputError(f"{folder}: no {name} there; the folder has to hold the file as it is published")
+    file = demand(name, folder)
     check_gzip(file)
     found = _hash(file)
     if sha256 is not None and found != sha256:
@@ -50,10 +49,22 @@ def take(name: str, folder: Path, sha256: str | None, into: Path) -> str:
     return found
 
 
+def demand(name: str, folder: Path) -> Path:
+    """The file in the user's folder. Raises InputError where it is not there."""
+    if not (folder / name).is_file():
+        raise InputError(f"{folder}: no {name} there; the folder has to hold the file as it is published")
+    return folder / name
+
+
 def _cached(name: str, hosts: list[str], sha256: str | None, cache: Path) -> Path:
     """The file in the cache, fetched if it is not there."""
     record = cache / f"{name}.sha256"
     known = sha256 or _recorded(record)
+    if known is None and (cache / name).exists():
+        try:
+            check_gzip(cache / name)
+        except InputError:
+            (cache / name).unlink()
     pooch.get_logger().setLevel(logging.ERROR)
     said = []
     for host in hosts:
@@ -69,14 +80,15 @@ def _cached(name: str, hosts: list[str], sha256: str | None, cache: Path) -> Pat
             found = _hash(file)
             if known is None:
                 log.info("%s: sha256 %s, pinned from now on; put it under sha256 to pin it for others", name, found)
-            record.write_text(f"{found}\n")
+            with fresh_file(record) as scratch:
+                scratch.write_text(f"{found}\n")
             return file
     said.append("Name a mirror under `hosts`, or fetch the file by hand and name its folder under `path`")
     raise InputError("\n  ".join([f"{name} could not be fetched:", *said]))
 
 
 def _recorded(record: Path) -> str | None:
-    return record.read_text().strip() if record.exists() else None
+    return record.read_text().strip() or None if record.exists() else None
 
 
 def _hash(file: Path) -> str:

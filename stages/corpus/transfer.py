@@ -7,13 +7,14 @@ as the page of a login, is refused.
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Retry
 
 from stages.core.errors import InputError
@@ -61,6 +62,8 @@ class Transfer:
                     if self._advance(session, url):
                         break
                     why = "the connection was closed early"
+                except requests.TooManyRedirects as error:
+                    raise RefusedError("the host redirects without end") from error
                 except requests.exceptions.RetryError as error:
                     raise RefusedError(f"the host is busy, {ATTEMPTS + 1} times in a row") from error
                 except requests.RequestException as error:
@@ -93,7 +96,12 @@ class Transfer:
                 self._forget()  # longer than the host's file: another one
                 return False
             _check_answer(answer, url)
-            if answer.status_code != HTTPStatus.PARTIAL_CONTENT or _first_byte(answer) != have:
+            version = self._told().get("version", "")
+            if (
+                answer.status_code != HTTPStatus.PARTIAL_CONTENT
+                or _first_byte(answer) != have
+                or _is_other(answer, version)
+            ):
                 self._forget()  # the host starts over, or has another version by now
                 have = 0
                 if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
@@ -102,20 +110,21 @@ class Transfer:
             total = have + int(length) if length and length.isdigit() else None
             if total is not None:
                 demand_space(self.part.parent, total - have, total)
-            self.origin.write_text(json.dumps({"url": url, "version": _version(answer)}))
+            if not have:
+                self.origin.write_text(json.dumps({"url": url, "version": _version(answer)}))
             return self._append(answer, url, have, total)
 
     def _append(self, answer: requests.Response, url: str, have: int, total: int | None) -> bool:
         name = url.rpartition("/")[2]
         chunks = progress(
-            answer.iter_content(CHUNK),
+            _body(answer),
             f"{name}, of {CHUNK >> 10} KiB",
             None if total is None else -(-(total - have) // CHUNK),
         )
         try:
             with self.part.open("ab") as file:
                 for chunk in chunks:
-                    if not have and not chunk.startswith(GZIP):
+                    if not chunk.startswith(GZIP[have : have + len(chunk)]):
                         raise RefusedError(f"it is no gzip file, it begins with {chunk[:40]!r}")
                     have += len(chunk)
                     file.write(chunk)
@@ -186,6 +195,20 @@ def _first_byte(answer: requests.Response) -> int:
     kind, _, span = answer.headers.get("Content-Range", "").partition(" ")
     first = span.partition("-")[0]
     return int(first) if kind == "bytes" and first.isdigit() else -1
+
+
+def _is_other(answer: requests.Response, version: str) -> bool:
+    """Whether an answer says that it is of another version, by what the part's is told by."""
+    said = answer.headers.get("ETag" if version.startswith('"') else "Last-Modified")
+    return said is not None and said != version
+
+
+def _body(answer: requests.Response) -> Iterator[bytes]:
+    """The body as it was sent. Requests would unpack a .gz file that its host calls `Content-Encoding: gzip`."""
+    try:
+        yield from answer.raw.stream(CHUNK, decode_content=False)
+    except HTTPError as error:  # urllib3's
+        raise requests.ConnectionError(error) from error
 
 
 def _version(answer: requests.Response) -> str:
