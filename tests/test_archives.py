@@ -1,6 +1,10 @@
 """Zip and tar archives that would harm: paths that escape, links, devices, bombs, damage. None is unpacked."""
 
+import bz2
+import gzip
 import io
+import lzma
+import random
 import stat
 import tarfile
 import zipfile
@@ -54,7 +58,7 @@ def refused(archive: Path, into: Path) -> str:
 
 @both
 def test_what_is_asked_for_is_taken(tmp_path: Path, pack: Pack, name: str) -> None:
-    members = {"d/items.csv": b"1", "d/e/items.csv": b"2", "d/other": b"3", "interactions.csv": b"4"}
+    members = {"d/items.csv": b"1", "d/e/items.csv": b"2", "d/other": b"3", "d/interactions.csv": b"4"}
     with fresh_folder(tmp_path / "into") as scratch:
         unpack(pack(tmp_path / name, members, {"elsewhere": "/etc/passwd"}), NAMES, scratch)
     found = {path.name: path.read_bytes() for path in (tmp_path / "into").iterdir()}
@@ -62,7 +66,26 @@ def test_what_is_asked_for_is_taken(tmp_path: Path, pack: Pack, name: str) -> No
 
 
 @both
-@pytest.mark.parametrize("member", ["../items.csv", "/tmp/items.csv", "d/../../items.csv", "d\\items.csv"])
+def test_one_folder_has_the_files(tmp_path: Path, pack: Pack, name: str) -> None:
+    """Never one table of a folder beside another's."""
+    members = {"new/interactions.csv": b"1", "old/interactions.csv": b"2", "old/items.csv": b"3"}
+    assert f"{name}: several folders have the files: new, old" in refused(
+        pack(tmp_path / name, members), tmp_path / "x"
+    )
+    members = {"interactions.csv": b"1", "old/items.csv": b"2"}
+    unpack(pack(tmp_path / name, members), NAMES, tmp_path)
+    assert (tmp_path / "interactions.csv").exists()
+    assert not (tmp_path / "items.csv").exists()
+
+
+@both
+def test_backslashes_part_folders(tmp_path: Path, pack: Pack, name: str) -> None:
+    unpack(pack(tmp_path / name, {"d\\items.csv": b"1", "d\\interactions.csv": b"2"}), NAMES, tmp_path)
+    assert (tmp_path / "items.csv").read_bytes() == b"1"
+
+
+@both
+@pytest.mark.parametrize("member", ["../items.csv", "/tmp/items.csv", "d/../../items.csv", "d\\..\\..\\items.csv"])
 def test_members_that_escape(tmp_path: Path, pack: Pack, name: str, member: str) -> None:
     assert "leaves the archive; it is refused" in refused(pack(tmp_path / name, {member: b"x"}), tmp_path / "into")
 
@@ -96,3 +119,30 @@ def test_damage(tmp_path: Path, pack: Pack, name: str, share: float) -> None:
     message = refused(whole, tmp_path / "into")
     assert name in message
     assert "damaged archive" in message or "neither a folder nor a zip or tar archive" in message
+
+
+@pytest.mark.parametrize("kind", ["zip", "bz2", "xz", "gz"])
+def test_bytes_that_are_wrong(tmp_path: Path, kind: str) -> None:
+    """An archive with any three bytes changed is unpacked or refused; nothing else is raised."""
+    draw = random.Random(3)
+    content = {"items.csv": draw.randbytes(3_000), "interactions.csv": b"y" * 999}
+    path = tmp_path / f"x.{kind}"
+    if kind == "zip":
+        zipped(path, content)
+    else:
+        tarred(path, content)
+        with gzip.open(path) as packed:
+            path.write_bytes({"bz2": bz2, "xz": lzma, "gz": gzip}[kind].compress(packed.read()))
+    whole, wrong = path.read_bytes(), 0
+    for _ in range(150):
+        changed = bytearray(whole)
+        for _ in range(3):
+            changed[draw.choice([draw.randrange(len(whole)), len(whole) - 1 - draw.randrange(200)])] = draw.randrange(
+                256
+            )
+        path.write_bytes(changed)
+        try:
+            unpack(path, NAMES, tmp_path)
+        except InputError:
+            wrong += 1
+    assert wrong > 50

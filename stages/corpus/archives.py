@@ -4,6 +4,7 @@ Only members that are asked for are written, under plain names that the caller g
 link, a folder or a device in a member's place, and a member of implausible size are refused before anything is written.
 """
 
+import errno
 import gzip
 import lzma
 import shutil
@@ -14,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from stages.core.errors import InputError
 
@@ -46,13 +48,14 @@ def extract(archive: Path, members: dict[str, str], into: Path, most: int = MAX_
 
 
 def unpack(archive: Path, names: list[str], into: Path) -> None:
-    """Write those of the files `names` that an archive, zip or tar, has, at its top or in its one folder.
+    """Write those of the files `names` that an archive, zip or tar, has, at its top or in one of its folders: the
+    uppermost that has any.
 
-    Raises InputError where a member is refused or the archive is damaged or none.
+    Raises InputError where that is not one folder, a member is refused, or the archive is damaged or none.
     """
     if zipfile.is_zipfile(archive):
         with _damage(archive), zipfile.ZipFile(archive) as opened:
-            wanted = _wanted(opened.namelist(), names)
+            wanted = _wanted(opened.namelist(), names, archive.name)
         extract(archive, wanted, into)
     elif _is_tar(archive):
         _unpack_tar(archive, names, into)
@@ -77,11 +80,13 @@ def _unpack_tar(archive: Path, names: list[str], into: Path) -> None:
     with _damage(archive), tarfile.open(archive) as opened:
         listed: dict[str, tarfile.TarInfo] = {}
         for info in opened:
-            budget -= info.size
-            if budget < 0:
-                raise InputError(f"{archive.name}: unpacks to more than {MAX_RATIO} times its size; it is refused")
+            budget = _spend(budget, info.size, archive.name)
             listed[info.name] = info
-        wanted = _wanted(list(listed), names)
+        packing: Any = opened.fileobj
+        buffer = bytearray(1 << 20)
+        while count := packing.readinto(buffer):  # behind the last member, up to the checksum of the packing
+            budget = _spend(budget, count, archive.name)
+        wanted = _wanted(list(listed), names, archive.name)
         for member, target in wanted.items():
             _check_names(member, target, archive.name)
             if not listed[member].isreg():
@@ -93,14 +98,26 @@ def _unpack_tar(archive: Path, names: list[str], into: Path) -> None:
                 shutil.copyfileobj(source, file)
 
 
-def _wanted(members: list[str], names: list[str]) -> dict[str, str]:
-    """The members that are one of the names, whatever their folder; the shallowest of each name."""
-    found: dict[str, str] = {}
-    for member in sorted(members, key=lambda each: (each.count("/"), each)):
-        target = PurePosixPath(member.replace("\\", "/")).name
-        if target in names and target not in found.values() and not member.endswith("/"):
-            found[member] = target
-    return found
+def _spend(budget: int, size: int, where: str) -> int:
+    """What is left of the bytes that an archive may unpack to."""
+    if size > budget:
+        raise InputError(f"{where}: unpacks to more than {MAX_RATIO} times its size; it is refused")
+    return budget - size
+
+
+def _wanted(members: list[str], names: list[str], where: str) -> dict[str, str]:
+    """The members that are one of the names, in the one uppermost folder that has any."""
+    found = {member: _path(member) for member in members if _path(member).name in names and not member.endswith("/")}
+    depth = min((len(path.parts) for path in found.values()), default=0)
+    folders = sorted({str(path.parent) for path in found.values() if len(path.parts) == depth})
+    if len(folders) > 1:
+        raise InputError(f"{where}: several folders have the files: {', '.join(folders)}; it has to be one")
+    return {member: path.name for member, path in found.items() if str(path.parent) in folders}
+
+
+def _path(member: str) -> PurePosixPath:
+    """A member's path; some archivers of Windows write it with backslashes."""
+    return PurePosixPath(member.replace("\\", "/"))
 
 
 def _zip_member(opened: zipfile.ZipFile, member: str, target: str, where: str, most: int) -> zipfile.ZipInfo:
@@ -120,8 +137,7 @@ def _zip_member(opened: zipfile.ZipFile, member: str, target: str, where: str, m
 
 
 def _check_names(member: str, target: str, where: str) -> None:
-    parts = PurePosixPath(member).parts
-    if member.startswith("/") or ".." in parts or "\\" in member:
+    if _path(member).is_absolute() or ".." in _path(member).parts:
         raise InputError(f"{where}: member '{member}' has a path that leaves the archive; it is refused")
     if target in ("", ".", "..") or "/" in target or "\\" in target:
         raise InputError(f"{where}: target '{target}' of member '{member}' is no plain file name")
@@ -140,4 +156,8 @@ def _damage(archive: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
+        raise InputError(f"{archive.name}: damaged archive ({error}); fetch it again") from error
+    except OSError as error:  # bz2 and a seek to nowhere; a full disk is another matter
+        if error.errno not in (None, errno.EINVAL):
+            raise
         raise InputError(f"{archive.name}: damaged archive ({error}); fetch it again") from error
