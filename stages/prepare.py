@@ -7,9 +7,15 @@ lists, which `dvc metrics diff` leaves out, for the reasons of what was dropped 
     python -m stages.prepare --dataset mine --check    every fault of the files, with its rows; writes nothing
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 
 from stages.core import params, paths, schema, stage
+from stages.core.corpora import Corpus
 from stages.core.errors import InputError
 from stages.core.files import fresh_folder, write_json
 from stages.corpus.cut import Cut, cut
@@ -20,21 +26,21 @@ from stages.corpus.writing import Described, write_corpus
 def main(dataset: str, check: bool = False) -> None:
     settings = params.load().corpus(dataset)
     source = params.load_module("corpus", settings.source, f"corpora.{dataset}.source")
-    own = source.own_folder(settings) if check and hasattr(source, "own_folder") else None
-    corpus = cut(source.read(own or paths.raw(dataset), settings), settings)
-    found = counts(corpus)
-    if hasattr(source, "published"):
-        _hold_to(source.published(settings), found, dataset)
-    if check:
-        described = Described()
-        for _ in described.watch(corpus.items()):
-            pass
-    else:
-        with fresh_folder(paths.corpus(dataset)) as folder:
-            described = write_corpus(corpus, folder)
+    with _files(source, settings, paths.raw(dataset), check) as raw:
+        corpus = cut(source.read(raw, settings), settings)
+        found = counts(corpus)
+        if hasattr(source, "published"):
+            _hold_to(source.published(settings), found, dataset, raw)
+        if check:
+            described = Described()
+            for _ in described.watch(corpus.items()):
+                pass
+        else:
+            with fresh_folder(paths.corpus(dataset)) as folder:
+                described = write_corpus(corpus, folder)
     found |= described.counts()
     if check:
-        stage.log.info("%s: no fault in %s; nothing was written", dataset, own or paths.raw(dataset))
+        stage.log.info("%s: no fault in %s; nothing was written", dataset, raw)
     else:
         write_json(paths.stage_metrics(dataset, "prepare"), found)
     for key in ("users", "items", "interactions", "categories", "cold_items", "cold_test_targets"):
@@ -42,6 +48,16 @@ def main(dataset: str, check: bool = False) -> None:
     for reason, count in corpus.dropped.items():
         if count:
             stage.log.info("%s: dropped %s %s", dataset, f"{count:,}", reason)
+
+
+@contextmanager
+def _files(source: ModuleType, settings: Corpus, raw: Path, check: bool) -> Iterator[Path]:
+    """The folder that is read: what `download` brought, or in a dry run what it would copy, if that is the user's."""
+    if check and hasattr(source, "own_files"):
+        with source.own_files(settings) as own:
+            yield raw if own is None else own
+    else:
+        yield raw
 
 
 def counts(corpus: Cut) -> dict[str, object]:
@@ -76,7 +92,7 @@ def counts(corpus: Cut) -> dict[str, object]:
     }
 
 
-def _hold_to(published: dict[str, int], found: dict[str, object], dataset: str) -> None:
+def _hold_to(published: dict[str, int], found: dict[str, object], dataset: str, raw: Path) -> None:
     """Refuse a set that is named after a published one and has other counts."""
     missed = [
         f"{found[key]:,} {key}, {found[key] - right:+,}" for key, right in published.items() if found[key] != right
@@ -84,7 +100,7 @@ def _hold_to(published: dict[str, int], found: dict[str, object], dataset: str) 
     if missed:
         right = ", ".join(f"{count:,} {key}" for key, count in published.items())
         raise InputError(
-            f"{paths.raw(dataset)}: the published set has {right}; found {'; '.join(missed)}. Fetch it again: "
+            f"{raw}: the published set has {right}; found {'; '.join(missed)}. Fetch it again: "
             f"dvc repro -f download@{dataset}; where the files are meant to differ, give them as source local"
         )
 

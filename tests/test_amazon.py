@@ -227,7 +227,12 @@ def test_the_stages_hold_a_set_to_its_name(tmp_path: Path, monkeypatch: pytest.M
             "the published set has 19,412 users, 11,924 items, 167,597 interactions; found 5 users, -19,407; 5 items, "
             in str(caught.value)
         )
+        assert str(caught.value).startswith(f"{own if check else Path('data/toys/raw')}: the published set")
         assert not Path("data/toys/corpus").exists()
+    (own / META).rename(own / "else")
+    with pytest.raises(InputError, match=f"own: no {META} there"):
+        prepare.main("toys", check=True)
+    (own / "else").rename(own / META)
     for name in (REVIEWS, META):
         (own / name).rename(own / name.replace("Toys_and_Games", "Books"))
     chosen = rules(k_core=5, path=str(own), category="Books")
@@ -240,6 +245,26 @@ def test_price_and_description_are_left_out_unless_asked_for(tmp_path: Path) -> 
     found = read(write(tmp_path), k_core=2, text=["brand", "title"])
     (items,) = found.items()
     assert items["text"].to_pylist()[1] == 'Mattel. Barbie\'s "Dream" House'
+
+
+def test_odd_products(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Half a surrogate pair, a price beyond numbers, a root with commas, which names of files lack."""
+    products = (
+        "{'asin': 'B0001', 'title': 'a\\ud800b', 'price': 1e999}",
+        {"asin": "B0002", "categories": [["Clothing, Shoes & Jewelry", "Women"], ["Sports", "Run"]]},
+        {"asin": "B0003", "categories": [["Sports", "Run"]]},
+    )
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    own = rules(category="Clothing_Shoes_and_Jewelry", category_level=None)
+    reviews, products_ = amazon.files(own.amazon)
+    (raw / reviews).write_bytes(published(*(review("u", f"B000{number}", number) for number in (1, 2, 3))))
+    (raw / products_).write_bytes(meta(*products))
+    with caplog.at_level("INFO", "stages"):
+        (items,) = cut(amazon.read(raw, own), own).items()
+    assert items["text"].to_pylist()[0] == "a?b"
+    assert items["categories"].to_pylist() == [[], ["Clothing, Shoes & Jewelry", "Women"], ["Sports", "Run"]]
+    assert "1 items have no category under 'Clothing Shoes & Jewelry'; theirs are all kept" in caplog.text
 
 
 GOOD = review("u", "B0001", 1)
@@ -258,6 +283,23 @@ FAULTS: dict[str, tuple[bytes, bytes, str]] = {
         meta(),
         "first 1 (unixReviewTime has to be a whole",
     ),
+    "time of more than 64 bits": (
+        published(review("u", "B0002", 10**30)),
+        meta(),
+        "unixReviewTime has more than 64 bits",
+    ),
+    "rating without end": (
+        published(GOOD | {"overall": 10**400}),
+        meta(),
+        f"{REVIEWS}: no review: 1 row(s), first 0 (",
+    ),
+    "half a character": (
+        published(review("u\ud800", "B0001", 1)),
+        meta(),
+        f"{REVIEWS}: no review: 1 row(s), first 0 (",
+    ),
+    "no list": (published(GOOD), meta({"asin": "B0001", "categories": 5}), "first 0 (categories has to be a list"),
+    "price of words": (published(GOOD), meta({"asin": "B0001", "price": 10**400}), f"{META}: no product: 1 row(s)"),
     "no text": (gzip.compress(b'{"asin": "\xff"}\n'), meta(), f"{REVIEWS}: no review: 1 row(s), first 0 ("),
     "nested without end": (published("[" * 100_000), meta(), f"{REVIEWS}: no review: 1 row(s), first 0 ("),
     "nothing": (published(), meta(), f"{REVIEWS}: holds no rows"),

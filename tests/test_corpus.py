@@ -220,7 +220,7 @@ def test_flags_and_thresholds_by_column() -> None:
     flag, least = Feedback(rule="flag"), Feedback(rule="at_least", column="x", threshold=2)
     for column, true, above in (
         ([0, 1, 2, None], [0, 1, 1, 0], [0, 0, 1, 0]),
-        ([0.0, -1.0, 2.5, float("nan")], [0, 1, 1, 1], [0, 0, 1, 0]),
+        ([0.0, -1.0, 2.5, float("nan")], [0, 1, 1, 0], [0, 0, 1, 0]),
         ([True, False, None, True], [1, 0, 0, 1], [0, 0, 0, 0]),
     ):
         assert carries(flag, pa.chunked_array([column])).tolist() == true

@@ -82,7 +82,10 @@ def test_several_category_paths(tmp_path: Path) -> None:
 
 
 CSV = {
-    "interactions.csv": 'who,what,when,stars,note\nu,a,1970-01-02,4.5,x\nu,b,5,2,"two\nlines"\nv,a,7,,z\n',
+    "interactions.csv": (
+        "who,what,when,stars,note\nu,a,1970-01-02,4.5,x\n"
+        'u,b,1970-01-01T00:00:05Z,2,"two\nlines"\nv,a,1970-01-01T00:00:07,,z\n'
+    ),
     "items.csv": 'what,name,path\na," Red  lipstick ",Beauty|Lips\nb,,\n',
     "users.csv": "user_id,age\nv,30\nu,\n",
 }
@@ -148,7 +151,62 @@ def test_parts_are_one_table(tmp_path: Path, kind: str) -> None:
     broken = table.assign(item_id=[1, 2, 77]).iloc[2:]
     part = folder / "interactions" / f"part-2.{kind}"
     broken.to_parquet(part) if kind == "parquet" else broken.to_csv(part, index=False)
-    assert "item_id that items.parquet does not have: 1 row(s), first 2 (" in fault(folder, **LIKE)
+    assert "item_id that items.parquet does not have: 1 row(s), first part-2." in fault(folder, **LIKE)
+
+
+def test_users_with_ids_alone(tmp_path: Path) -> None:
+    rules = corpus(columns=MAP)
+    folder = write_csv(tmp_path, users="user_id\nu\nv\n")
+    assert cut(local.read(folder, rules), rules).users().to_pydict() == {"user": [0, 1], "user_id": ["u", "v"]}
+
+
+@pytest.mark.parametrize("kind", ["ms", "us", "ns", "csv"])
+def test_times_within_a_second_give_the_order(tmp_path: Path, kind: str) -> None:
+    """Also before 1970; what is stored is the second."""
+    stamps = np.array(["1970-01-01T00:00:00.9", "1970-01-01T00:00:00.1", "1969-12-31T23:59:59.5"], "datetime64[ms]")
+    log = pd.DataFrame({"user_id": [7] * 3, "item_id": [1, 2, 1]})
+    if kind == "csv":
+        folder = write(tmp_path, interactions=None)
+        log.assign(timestamp=np.datetime_as_string(stamps)).to_csv(folder / "interactions.csv", index=False)
+    else:
+        folder = write(tmp_path, interactions=log.assign(timestamp=stamps.astype(f"datetime64[{kind}]")))
+    for tie_order in ("file", "shuffle"):
+        rules = corpus(tie_order=tie_order)
+        found = cut(local.read(folder, rules), rules)
+        assert found.rows.tolist() == [2, 1, 0]
+        (table,) = found.interactions()
+        assert table["timestamp"].to_pylist() == [-1, 0, 0]
+
+
+def test_numbers_as_others_write_them(tmp_path: Path) -> None:
+    """pandas writes a column of whole numbers with gaps as fractions; a plus is no harm."""
+    folder = write_csv(tmp_path, interactions="who,what,when,stars\nu,a,1700000000.0,+4\nu,b,+5,2\nv,a,7.,\n")
+    rules = corpus(columns=MAP, **LIKE)
+    (log,) = cut(local.read(folder, rules), rules).interactions()
+    assert log["timestamp"].to_pylist() == [7, 5, 1_700_000_000]
+    assert log["like"].to_pylist() == [0, 0, 1]
+
+
+def test_a_map_for_one_table_leaves_our_names_in_the_others(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path, items="item_id,name\na,A\nb,B\n")
+    rules = corpus(columns={name: MAP[name] for name in ("user_id", "item_id", "timestamp", "title")})
+    assert local.read(folder, rules).item_ids.to_pylist() == ["a", "b"]
+
+
+def test_categories_of_nulls_are_none(tmp_path: Path) -> None:
+    for kind in (pa.list_(pa.null()), pa.list_(pa.list_(pa.null()))):
+        items = pa.table({"item_id": [1, 2], "title": ["A", "B"], "categories": pa.array([[], None], kind)})
+        pq.write_table(items, write(tmp_path) / "items.parquet")
+        assert items_of(local.read(tmp_path, corpus()))["categories"] == [[], []]
+
+
+def test_what_is_odd_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A quote that is never closed can swallow rows where a second one closes it; milliseconds look like seconds."""
+    lines = 'who,what,when,note\nu,a,1700000000000,"oops\nu,b,2,x\nv,a,3,y"\nv,b,4,z\n'
+    folder = write_csv(tmp_path, interactions=lines)
+    cut(local.read(folder, corpus(columns=MAP)), corpus(columns=MAP))
+    assert f"{folder}: interactions.csv: 2 line break(s) within quoted values" in caplog.text
+    assert "goes beyond 1e+11 and counts as seconds; if it is in milliseconds" in caplog.text
 
 
 @pytest.mark.parametrize("column", [[1, 2], ["1", "2"], pd.array([1, 2], dtype="uint64"), pd.Categorical(["1", "2"])])
@@ -156,6 +214,17 @@ def test_ids_of_either_kind_meet(tmp_path: Path, column: Any) -> None:
     raw = local.read(write(tmp_path, items=ITEMS.assign(item_id=column)), corpus())
     (log,) = cut(raw, corpus()).interactions()
     assert log["item"].to_pylist() == [1, 0, 0]
+
+
+def test_rows_of_a_part_whose_last_row_is_none(tmp_path: Path) -> None:
+    folder = write(tmp_path, interactions=None)
+    (folder / "interactions").mkdir()
+    header = "user_id,item_id,position\n"
+    for number, lines in enumerate(("7,1,1\n7,2\n", "7,2,0\n9,,1\n9,1,1\n9,2,1\n")):
+        (folder / "interactions" / f"part-{number}.csv").write_text(header + lines)
+    message = fault(folder)
+    assert "fields than the header: 1 row(s), first part-0.csv 1 (2 for 3)" in message
+    assert "item_id is empty: 1 row(s), first part-1.csv 1" in message
 
 
 def test_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +337,32 @@ CSV_FAULTS = {
         "what,name\na,A\nb,B\na,C\n",
         "items.csv: item_id stands there twice: 1 row(s), first 2 ('a')",
     ),
+    "a quote that is not closed": (
+        "items",
+        'what,name\na,"A\nb,B\n',
+        "items.csv: an odd number of double quotes (1)",
+    ),
+    "a quote in a column that is not read": (
+        "interactions",
+        'who,what,when,note\nu,a,1,"x\nu,b,2,y\n',
+        "interactions.csv: an odd number of double quotes (1)",
+    ),
+    "a header that is no text": ("items", "what,name,caf\udce9\na,A,1\nb,B,1\n", "items.csv: not a readable CSV file"),
+    "spaces in the header": (
+        "interactions",
+        "who, what,when\nu,a,1\n",
+        "the columns are: who,  what, when; spaces are part of a name: ' what'",
+    ),
+    "numbers and dates": (
+        "interactions",
+        "who,what,when\nu,a,\nu,a,20240102\nu,b,2024-01-03\nv,b,4\n",
+        "'timestamp' holds plain numbers and dates: 1 row(s), first 2 ('2024-01-03')",
+    ),
+    "a row of the users that is no row": (
+        "users",
+        "user_id,age\nu,1\nv,2\nw,3,3\n",
+        "users.csv: a row has more or fewer fields than the header: 1 row(s), first 2 (3 for 2)",
+    ),
     "no title": ("items", "what,label\na,A\nb,B\n", "items.csv: column 'name' (columns.title) is missing"),
 }
 
@@ -314,6 +409,9 @@ def test_damaged_and_ambiguous_files(tmp_path: Path) -> None:
     (tmp_path / "interactions" / "a.csv").write_text("user_id,item_id,position\n7,1,1\n")
     (tmp_path / "interactions" / "b.csv").write_text("user_id,item_id\n7,1\n")
     assert "b.csv: has other columns or types than a.csv" in fault(tmp_path)
+    (tmp_path / "interactions" / "b.csv").unlink()
+    (tmp_path / "interactions" / "b.csv").symlink_to(tmp_path / "nowhere")
+    assert "b.csv: no file, or a link that leads to none" in fault(tmp_path)
 
 
 def test_a_page_that_is_damaged_in_the_middle(tmp_path: Path) -> None:
@@ -344,6 +442,12 @@ def test_download(tmp_path: Path) -> None:
     with fresh_folder(tmp_path / "raw") as scratch:
         local.download(corpus(path=str(source)), scratch)
     assert sorted(file.name for file in (tmp_path / "raw").iterdir()) == ["interactions.parquet", "items.parquet"]
+    (source / "interactions").mkdir()
+    (source / "interactions.parquet").rename(source / "interactions" / "part-0.parquet")
+    (source / "interactions" / "secret.txt").write_text("stays")
+    with fresh_folder(tmp_path / "parts") as scratch:
+        local.download(corpus(path=str(source)), scratch)
+    assert [file.name for file in (tmp_path / "parts" / "interactions").iterdir()] == ["part-0.parquet"]
     (source / "archive.txt").write_text("no archive")
     assert "neither a folder nor a zip or tar archive" in refused(source / "archive.txt")
 
@@ -366,7 +470,9 @@ def test_download_from_an_archive(tmp_path: Path, pack: Callable[[Path, Path], P
     source = write(tmp_path / "own")
     (source / "secret.txt").write_text("stays")
     settings = corpus(path=str(pack(source, tmp_path / name)))
-    assert local.own_folder(settings) is None
+    with local.own_files(settings) as own:
+        assert sorted(file.name for file in own.iterdir()) == ["interactions.parquet", "items.parquet"]
+    assert not own.exists()
     with fresh_folder(tmp_path / "raw") as scratch:
         local.download(settings, scratch)
     assert sorted(file.name for file in (tmp_path / "raw").iterdir()) == ["interactions.parquet", "items.parquet"]
@@ -418,6 +524,30 @@ def test_check_lists_all_and_writes_nothing(
     download.main("mine")
     prepare.main("mine")
     assert load(mine / "data/mine/corpus").item.tolist() == [1, 0, 0]
+
+
+def test_check_reads_what_the_path_names_and_nothing_else(mine: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not the copy of an earlier download."""
+
+    def check(path: str) -> str:
+        values = yaml.safe_load((mine / "params.yaml").read_text())
+        values["corpora"]["mine"]["path"] = path
+        (mine / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        with pytest.raises(InputError) as caught:
+            prepare.main("mine", check=True)
+        return str(caught.value)
+
+    download.main("mine")
+    assert "owm: no such folder" in check("owm")
+    write(mine / "own", interactions=LOG.assign(item_id=[1, 5, 6], stars=1))
+    zipped(mine / "own", mine / "own.zip")
+    message = check("own.zip")
+    assert "own.zip-" in message
+    assert "does not have: 2 row(s), first 1 (5), 2 (6)" in message
+    (mine / "own" / "interactions.parquet").unlink()
+    assert check("own") == "own: no interactions here, as .parquet, .csv, .csv.gz or a folder of parts"
+    zipped(mine / "own", mine / "own.zip")
+    assert check("own.zip") == "own.zip: no interactions here, as .parquet, .csv, .csv.gz"
 
 
 STAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {

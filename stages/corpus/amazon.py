@@ -12,10 +12,12 @@ import ast
 import gzip
 import itertools
 import json
+import math
 import os
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import pyarrow as pa
 
 from stages.core.corpora import Amazon, Corpus
 from stages.core.errors import InputError
+from stages.core.stage import log, progress
 from stages.corpus import fetching
 from stages.corpus.faults import Faults
 from stages.corpus.raw_log import ITEM, RawLog
@@ -38,6 +41,7 @@ PUBLISHED = {
 }
 ASIN = re.compile(r"""['"]asin['"]: *['"]([^'"]*)['"]""")
 DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error)
+BAD_LINE = (ValueError, SyntaxError, RecursionError, MemoryError, OverflowError)  # Unicode and JSON: ValueErrors
 
 
 def files(amazon: Amazon) -> tuple[str, str]:
@@ -45,8 +49,17 @@ def files(amazon: Amazon) -> tuple[str, str]:
     return f"reviews_{amazon.category}_5.json.gz", f"meta_{amazon.category}.json.gz"
 
 
-def own_folder(settings: Corpus) -> Path | None:
+@contextmanager
+def own_files(settings: Corpus) -> Iterator[Path | None]:
     """The user's folder with the two files, if one is named."""
+    assert settings.amazon is not None, "params.yaml is checked"
+    folder = _own_folder(settings)
+    for name in files(settings.amazon) if folder else ():
+        fetching.demand(name, folder)
+    yield folder
+
+
+def _own_folder(settings: Corpus) -> Path | None:
     named = settings.path or os.environ.get(FOLDER)
     return Path(named) if named else None
 
@@ -54,7 +67,7 @@ def own_folder(settings: Corpus) -> Path | None:
 def download(settings: Corpus, into: Path) -> None:
     """Bring the two files and their hashes: from the user's folder if one is named, otherwise from the hosts."""
     assert settings.amazon is not None, "params.yaml is checked"
-    folder, sums = own_folder(settings), []
+    folder, sums = _own_folder(settings), []
     for name in files(settings.amazon):
         pinned = (settings.amazon.sha256 or {}).get(name)
         if folder is not None:
@@ -82,7 +95,7 @@ def read(raw: Path, settings: Corpus) -> RawLog:
         if not (raw / name).is_file():
             raise InputError(f"{raw / name}: no such file; run the download stage")
     faults, dropped, text = Faults(raw), {"interactions: no asin or reviewer": 0}, list(settings.amazon.text)
-    root = settings.amazon.category.replace("_and_", " & ").replace("_", " ")
+    root = settings.amazon.category.replace("_and_", " & ").replace("_", " ")  # less commas, see `_described`
     return RawLog(
         batches=_reviews(raw / reviews, faults, dropped),
         item_ids=None,
@@ -100,25 +113,35 @@ def _reviews(path: Path, faults: Faults, dropped: dict[str, int]) -> Iterator[pa
     batch: list[tuple[int, str, str, int, float | None]] = []
     for row, line in _lines(path):
         try:
-            review = json.loads(line)
-            if not isinstance(review, dict):
-                raise ValueError("no object")
-            user, item = review.get("reviewerID"), review.get("asin")
-            time, rating = review.get("unixReviewTime"), review.get("overall")
-            if not (isinstance(time, int) and isinstance(rating, float | int | None)) or isinstance(time, bool):
-                raise ValueError("unixReviewTime has to be a whole number, overall a number")
-        except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-            faults.count(f"{path.name}: no review", 1, [f"{row} ({error})"])
+            user, item, time, rating = _review(line)
+        except BAD_LINE as error:
+            faults.count(f"{path.name}: no review", 1, [(row, f" ({error})")])
             continue
-        if not (user and item and isinstance(user, str) and isinstance(item, str)):
+        if user is None or item is None:
             dropped["interactions: no asin or reviewer"] += 1
             continue
-        batch.append((row, user, item, time, None if rating is None else float(rating)))
+        batch.append((row, user, item, time, rating))
         if len(batch) == BATCH:
             yield _table(batch)
             batch = []
     if batch:
         yield _table(batch)
+
+
+def _review(line: bytes) -> tuple[str | None, str | None, int, float | None]:
+    """Reviewer, product, time and rating; what is empty or no string is no reviewer and no product."""
+    review = json.loads(line)
+    if not isinstance(review, dict):
+        raise ValueError("no object")
+    time, rating = review.get("unixReviewTime"), review.get("overall")
+    if not (isinstance(time, int) and isinstance(rating, float | int | None)) or isinstance(time, bool):
+        raise ValueError("unixReviewTime has to be a whole number, overall a number")
+    if abs(time) >= 1 << 63:
+        raise ValueError("unixReviewTime has more than 64 bits")
+    ids = [found if isinstance(found, str) and found else None for found in map(review.get, ("reviewerID", "asin"))]
+    for each in ids:
+        (each or "").encode()  # fails for half of a surrogate pair, which JSON can hold
+    return ids[0], ids[1], time, None if rating is None else float(rating)
 
 
 def _table(batch: list[tuple[int, str, str, int, float | None]]) -> pa.Table:
@@ -137,19 +160,21 @@ def _products(path: Path, ids: list[str], text: list[str], root: str, faults: Fa
     """What the metadata says of the products `ids`; nothing of those that it lacks. Of two lines, the first counts."""
     place = {asin: row for row, asin in enumerate(ids)}
     told: dict[int, dict[str, Any]] = {}
-    for number, line in _lines(path):
+    for number, line in progress(_lines(path), f"lines of {path.name}"):
         words = line.decode("utf-8", errors="replace")
         if not any(asin in place for asin in ASIN.findall(words)):  # reading a literal takes 50 times as long
             continue
         try:
             product = _literal(words)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            faults.count(f"{path.name}: no product", 1, [f"{number} ({' '.join(str(error).split())[:100]})"])
-            continue
-        row = place.get(product["asin"]) if isinstance(product.get("asin"), str) else None
-        if row is not None and row not in told:
-            told[row] = _described(product, text, root)
+            row = place.get(product["asin"]) if isinstance(product.get("asin"), str) else None
+            if row is not None and row not in told:
+                told[row] = _described(product, text, root)
+        except BAD_LINE as error:
+            faults.count(f"{path.name}: no product", 1, [(number, f" ({' '.join(str(error).split())[:100]})")])
     faults.check()
+    elsewhere = sum(bool(each["categories"]) and not _is_under(each["categories"][0], root) for each in told.values())
+    if elsewhere:
+        log.info("%s: %s items have no category under '%s'; theirs are all kept", path.name, f"{elsewhere:,}", root)
     nothing = {"title": "", "text": "", "categories": []}
     for start in range(0, len(ids), BATCH):
         rows = [told.get(row, nothing) for row in range(start, min(start + BATCH, len(ids)))]
@@ -166,22 +191,30 @@ def _literal(words: str) -> dict[str, Any]:
 
 def _described(product: dict[str, Any], text: list[str], root: str) -> dict[str, Any]:
     """Title, text and category paths: those under the category's own root, or all where none is."""
-    given = product.get("categories")
-    paths = [[_clean(entry) for entry in path] for path in given or [] if isinstance(path, list | tuple) and path]
-    own = [path for path in paths if path[0] == root] or paths
+    given = product.get("categories") or []
+    if not isinstance(given, list | tuple):
+        raise ValueError("categories has to be a list of paths")
+    paths = [[_clean(entry) for entry in path] for path in given if isinstance(path, list | tuple) and path]
+    own = [path for path in paths if _is_under(path, root)] or paths
     price = product.get("price")
     parts = {
         "title": _clean(product.get("title")),
         "brand": _clean(product.get("brand")),
         "categories": "; ".join(", ".join(entry for entry in path if entry) for path in paths),
-        "price": f"${price:.2f}" if isinstance(price, int | float) else "",
+        "price": f"${price:.2f}" if isinstance(price, int | float) and math.isfinite(price) else "",
         "description": _clean(product.get("description")),
     }
     return {"title": parts["title"], "text": ". ".join(parts[key] for key in text if parts[key]), "categories": own}
 
 
+def _is_under(path: list[str], root: str) -> bool:
+    """Whether a path has the category's root. Names of files have no commas: `Clothing, Shoes & Jewelry`."""
+    return path[0].replace(",", "") == root
+
+
 def _clean(value: object) -> str:
-    return " ".join(str(value if value is not None else "").split())
+    """Single spaces, and `?` for half of a surrogate pair."""
+    return " ".join(str(value if value is not None else "").encode(errors="replace").decode().split())
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -17,6 +17,18 @@ def clean(column: pa.Array) -> pa.Array:
     return pc.utf8_trim(pc.replace_substring_regex(column.fill_null(""), BLANK, " "), " ")
 
 
+def paths_of(column: pa.Array, is_csv: bool) -> pa.Array:
+    """Each item's category paths; a string is a path of one, in a CSV of its parts between |."""
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.string())
+    if pa.types.is_string(column.type):
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+        if is_csv:
+            return one_path(pc.split_pattern(column, "|"))
+        return one_path(as_lists(column.drop_null(), column.is_valid().to_numpy(False).astype(int)))
+    return clean_paths(column) if pa.types.is_list(column.type.value_type) else one_path(column)
+
+
 def one_path(lists: pa.Array) -> pa.Array:
     """A list of entries per item, root first, as a list of one path; an item without entries has no path."""
     length = lengths(lists)

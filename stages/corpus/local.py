@@ -6,7 +6,9 @@ out, and no id is ever shown to a model.
 """
 
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,33 +20,37 @@ from stages.core.errors import InputError
 from stages.corpus import archives, item_text, values
 from stages.corpus.faults import Faults, where
 from stages.corpus.raw_log import ITEM, Ints, RawLog
-from stages.corpus.tables import SUFFIXES, Table, find
+from stages.corpus.tables import SUFFIXES, Table, find, listed, parts
 
 STEMS = ("interactions", "items", "users")
 KEYS = ("user_id", "item_id", "position", "timestamp")
 
 
-def own_folder(settings: Corpus) -> Path | None:
-    """The folder that `download` copies from, where the data can be checked before; None where it is an archive."""
-    folder = _path(settings)
-    return folder if folder.is_dir() else None
+@contextmanager
+def own_files(settings: Corpus) -> Iterator[Path]:
+    """The folder that `download` copies from, where the data can be checked before; an archive is unpacked for it."""
+    source = _path(settings)
+    if source.is_file():
+        with tempfile.TemporaryDirectory(prefix=f"{source.name}-") as scratch:
+            _unpack(source, Path(scratch))
+            yield Path(scratch)
+    else:
+        _demand(source, source, " or a folder of parts")
+        yield source
 
 
 def download(settings: Corpus, into: Path) -> None:
     """Copy the tables of the folder or archive `settings.path`, relative to the repository's root or absolute."""
     source = _path(settings)
     if source.is_file():
-        archives.unpack(source, [f"{stem}{suffix}" for stem in STEMS for suffix in SUFFIXES], into)
-        _demand(into, source)
+        _unpack(source, into)
         return
-    if not source.is_dir():
-        raise InputError(f"{source}: no such folder (corpora.<name>.path, seen from {Path.cwd()}); see docs/data.md")
-    _demand(source, source)
+    _demand(source, source, " or a folder of parts")
     for path in _tables(source):
         if path.is_dir():
-            shutil.copytree(path, into / path.name, symlinks=False)
-        else:
-            shutil.copyfile(path, into / path.name)
+            (into / path.name).mkdir()
+        for part in parts(path):
+            shutil.copyfile(part, into / part.relative_to(source))
 
 
 def read(raw: Path, settings: Corpus) -> RawLog:
@@ -65,7 +71,7 @@ def read(raw: Path, settings: Corpus) -> RawLog:
     order = _order(log, faults)
     if None in kinds.values() or order is None:
         faults.check()
-    catalogue = _catalogue(items, "item_id", kinds["items"], faults)
+    catalogue = _catalogue(items, "item_id", kinds["items"], faults)["item_id"].combine_chunks()
     _described(items, faults)
     profiles = None if users is None else _profiles(users, kinds["users"], faults)
     columns = [name for name in log.kinds if name not in KEYS and (log.is_csv or values.is_number(log.kinds[name]))]
@@ -84,7 +90,15 @@ def read(raw: Path, settings: Corpus) -> RawLog:
 def _path(settings: Corpus) -> Path:
     if settings.path is None:
         raise InputError("source local needs a path: the folder with interactions and items, see docs/data.md")
-    return Path(settings.path)
+    path = Path(settings.path)
+    if not path.exists():
+        raise InputError(f"{path}: no such folder (corpora.<name>.path, seen from {Path.cwd()}); see docs/data.md")
+    return path
+
+
+def _unpack(archive: Path, into: Path) -> None:
+    archives.unpack(archive, [f"{stem}{suffix}" for stem in STEMS for suffix in SUFFIXES], into)
+    _demand(into, archive)
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -92,11 +106,11 @@ def _tables(folder: Path) -> list[Path]:
     return [folder / name for name in names if (folder / name).exists()]
 
 
-def _demand(folder: Path, source: Path) -> None:
+def _demand(folder: Path, source: Path, or_else: str = "") -> None:
     have = {path.name.partition(".")[0] for path in _tables(folder)}
     missing = [stem for stem in STEMS[:2] if stem not in have]
     if missing:
-        raise InputError(f"{source}: no {' and no '.join(missing)} here, as .parquet, .csv or a folder of parts")
+        raise InputError(f"{source}: no {' and no '.join(missing)} here, as .parquet, .csv, .csv.gz{or_else}")
 
 
 def _of(stem: str, theirs: dict[str, str]) -> dict[str, str]:
@@ -110,7 +124,7 @@ def _id_type(tables: list[Table], name: str, faults: Faults) -> pa.DataType | No
     kinds = []
     for table in tables:
         if name not in table.kinds:
-            faults.add(f"{table.name}: column '{name}' is missing; the columns are: {', '.join(table.kinds)}")
+            faults.add(f"{table.name}: column '{name}' is missing; {listed(table.kinds)}")
             return None
         kind = table.kinds[name]
         if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
@@ -130,19 +144,23 @@ def _ids(piece: pa.Table, name: str, kind: pa.DataType, file: str, faults: Fault
     return ids
 
 
-def _catalogue(table: Table, name: str, kind: pa.DataType | None, faults: Faults) -> pa.Array:
-    """All ids of a table; one that stands there twice is a fault."""
+def _catalogue(
+    table: Table, name: str, kind: pa.DataType | None, faults: Faults, further: Sequence[str] = ()
+) -> pa.Table:
+    """All ids of a table and further columns as strings; an id that stands there twice is a fault."""
     assert kind is not None
-    pieces, rows = [], []
-    for piece in table.batches([name]):
-        pieces.append(_ids(piece, name, kind, table.name, faults))
-        rows.append(piece["row"].combine_chunks())
-    ids = pa.chunked_array(pieces, kind)
-    again = values.duplicated(ids)
+    strings = [(column, pa.string()) for column in further]
+    pieces = [pa.schema([("row", pa.int64()), (name, kind), *strings]).empty_table()]
+    for piece in table.batches([name, *further]):
+        ids = _ids(piece, name, kind, table.name, faults)
+        told = piece.select(further).cast(pa.schema(strings))
+        pieces.append(pa.table([piece["row"], ids, *told.columns], pieces[0].schema))
+    found = pa.concat_tables(pieces)
+    again = values.duplicated(found[name])
     if again.any():
-        twice = pc.and_(where(again), pc.is_valid(ids))
-        faults.rows(f"{table.name}: {name} stands there twice", twice, pa.chunked_array(rows), ids)
-    return ids.combine_chunks()
+        twice = pc.and_(where(again), pc.is_valid(found[name]))
+        faults.rows(f"{table.name}: {name} stands there twice", twice, found["row"], found[name])
+    return found.drop_columns("row")
 
 
 def _order(log: Table, faults: Faults) -> str | None:
@@ -153,7 +171,7 @@ def _order(log: Table, faults: Faults) -> str | None:
             return None
     order = next((name for name in ("position", "timestamp") if name in log.kinds), None)
     if order is None:
-        faults.add(f"{log.name}: needs 'position' or 'timestamp'; the columns are: {', '.join(log.kinds)}")
+        faults.add(f"{log.name}: needs 'position' or 'timestamp'; {listed(log.kinds)}")
     return order
 
 
@@ -161,7 +179,7 @@ def _log(
     log: Table, kinds: dict[str, pa.DataType | None], order: str | None, wanted: list[str], faults: Faults
 ) -> Iterator[pa.Table]:
     """The batches of RawLog."""
-    times = [name for name in ("position", "timestamp") if name in log.kinds]
+    times, stamps = [name for name in ("position", "timestamp") if name in log.kinds], values.Times(log.name, faults)
     for piece in log.batches(["user_id", "item_id", *times, *wanted]):
         columns = {
             "row": piece["row"],
@@ -170,7 +188,11 @@ def _log(
             "timestamp": pa.nulls(piece.num_rows, pa.int64()),
         }
         for name in times:
-            columns[name] = values.whole(piece, name, log.name, faults)
+            if name == "timestamp":
+                columns[name], beyond = stamps.of(piece)
+                columns |= {} if beyond is None else {"beyond": beyond}
+            else:
+                columns[name] = values.whole(piece, name, log.name, faults)
             if name == order:
                 faults.rows(f"{log.name}: {name} is empty and gives the order", pc.is_null(piece[name]), piece["row"])
         for name in wanted:
@@ -181,7 +203,7 @@ def _log(
 def _described(items: Table, faults: Faults) -> None:
     """Add what is wrong with the types of the columns that describe items."""
     if "title" not in items.kinds:
-        faults.add(f"{items.name}: column 'title' is missing; the columns are: {', '.join(items.kinds)}")
+        faults.add(f"{items.name}: column 'title' is missing; {listed(items.kinds)}")
     for name in ("title", "brand"):
         kind = items.kinds.get(name, pa.string())
         if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
@@ -209,21 +231,11 @@ def _describe(items: Table, rows: Ints) -> Iterator[pa.Table]:
                 item_text.clean((chosen[name].combine_chunks() if name in names else blank).cast(pa.string()))
                 for name in ("title", "brand")
             )
-            paths = _paths(chosen["categories"].combine_chunks() if "categories" in names else blank, items.is_csv)
+            paths = item_text.paths_of(
+                chosen["categories"].combine_chunks() if "categories" in names else blank, items.is_csv
+            )
             text = item_text.joined([title, brand, item_text.path_text(paths)])
             yield pa.table([title, text, paths], schema=ITEM)
-
-
-def _paths(column: pa.Array, is_csv: bool) -> pa.Array:
-    """Each item's category paths; a string is a path of one, in a CSV of its parts between |."""
-    if pa.types.is_null(column.type):
-        column = column.cast(pa.string())
-    if pa.types.is_string(column.type):
-        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-        if is_csv:
-            return item_text.one_path(pc.split_pattern(column, "|"))
-        return item_text.one_path(item_text.as_lists(column.drop_null(), column.is_valid().to_numpy(False).astype(int)))
-    return item_text.clean_paths(column) if pa.types.is_list(column.type.value_type) else item_text.one_path(column)
 
 
 def _profiles(users: Table, kind: pa.DataType | None, faults: Faults) -> pa.Table:
@@ -235,8 +247,4 @@ def _profiles(users: Table, kind: pa.DataType | None, faults: Faults) -> pa.Tabl
             "number or string, not called 'user'"
         )
         fit.remove(name)
-    pieces = [piece.select(fit).cast(pa.schema([(name, pa.string()) for name in fit])) for piece in users.batches(fit)]
-    ids = _catalogue(users, "user_id", kind, faults)
-    empty = pa.schema([(name, pa.string()) for name in fit])
-    table = pa.concat_tables(pieces) if pieces else empty.empty_table()
-    return pa.table([ids, *table.columns], names=["user_id", *fit])
+    return _catalogue(users, "user_id", kind, faults, fit)

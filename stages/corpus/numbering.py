@@ -1,7 +1,7 @@
 """From a raw log's batches to integer arrays: the numbers that `cut` works on.
 
-Per interaction 8 bytes of user and item, 8 of timestamp, 8 of position where there is one, and one per objective that
-a column gives: a log of 120 million with 5 objectives takes 2.5 GB.
+Per interaction 8 bytes of user and item, 8 of timestamp, 4 where that is finer than seconds, 8 of position where there
+is one, and one per objective that a column gives: a log of 120 million with 5 objectives takes 2.5 GB.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.core.corpora import Feedback
+from stages.core.stage import progress
 from stages.corpus.faults import where
 from stages.corpus.raw_log import RawLog
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
-UNKNOWN = np.iinfo(np.int64).min  # a timestamp that is null
-NO_NUMBER = np.iinfo(np.int64).min
+UNKNOWN = np.iinfo(np.int64).min  # null as an int64
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class NumberedLog:
     feedback: dict[str, npt.NDArray[np.int8]]  # objective -> [n], those that a column gives
     user_ids: pa.Array
     item_ids: pa.Array
+    beyond: Codes | None = None  # [n] nanoseconds of the timestamp, if any has some
 
     @property
     def order(self) -> Ints:
@@ -49,14 +50,17 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
         column = rule.reads(name)
         if column is not None and column not in raw.columns:
             key = f"feedback.{name}" if rule.rule == "flag" else f"feedback.{name}.column"
-            raw.faults.add(f"{key}: the log has no numeric column '{column}'; it has: {', '.join(raw.columns)}")
+            raw.faults.add(
+                f"{key}: the log has no numeric column '{column}'; it has: {', '.join(raw.columns) or 'none'}"
+            )
     log_file, items_file, users_file = raw.names
     users = _Numbers(raw.users["user_id"].combine_chunks() if raw.users is not None else None)
     items = _Numbers(raw.item_ids)
     user, item, position, timestamp = _Column(np.int32), _Column(np.int32), _Column(np.int64), _Column(np.int64)
     carried = {name: _Column(np.int8) for name, rule in rules.items() if rule.reads(name) in raw.columns}
-    start, ordered = 0, False
-    for batch in raw.batches:
+    beyond = _Column(np.int32)
+    start, ordered, is_finer = 0, False, False
+    for batch in progress(raw.batches, f"batches of {log_file}"):
         rows = batch["row"] if "row" in batch.column_names else pa.array(np.arange(start, start + batch.num_rows))
         for found, numbers, name, other in (
             (user, users, "user_id", users_file),
@@ -68,6 +72,8 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
             raw.faults.rows(f"{log_file}: {name} that {other} does not have", unknown, rows, ids)
             found.add(codes)
         timestamp.add(batch["timestamp"].fill_null(UNKNOWN).to_numpy())
+        is_finer |= "beyond" in batch.column_names
+        beyond.add(batch["beyond"].to_numpy() if "beyond" in batch.column_names else np.zeros(batch.num_rows, np.int32))
         if ordered := "position" in batch.column_names:
             position.add(batch["position"].fill_null(0).to_numpy())
         for name, column in carried.items():
@@ -83,13 +89,17 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
         feedback={name: column.whole() for name, column in carried.items()},
         user_ids=users.ids(),
         item_ids=items.ids(),
+        beyond=beyond.whole() if is_finer else None,
     )
 
 
 def carries(rule: Feedback, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
-    """R_m of each row, 0 or 1, by a rule that looks at a column; null is no feedback."""
+    """R_m of each row, 0 or 1, by a rule that looks at a column; null and NaN are no feedback."""
     values = column.cast(pa.float64(), safe=False)
-    found = pc.not_equal(values, 0.0) if rule.rule == "flag" else pc.greater_equal(values, rule.threshold)
+    if rule.rule == "flag":
+        found = pc.and_(pc.not_equal(values, 0.0), pc.invert(pc.is_nan(values)))
+    else:
+        found = pc.greater_equal(values, rule.threshold)
     return np.asarray(found.fill_null(False).cast(pa.int8()).to_numpy())
 
 
@@ -148,4 +158,4 @@ def _index(table: pa.Array) -> "pd.Index[Any]":
 
 def _values(ids: pa.Array) -> npt.NDArray[Any]:
     """Ids as numpy has them, a null as what no id is."""
-    return np.asarray(ids.fill_null(NO_NUMBER if pa.types.is_integer(ids.type) else "").to_numpy(zero_copy_only=False))
+    return np.asarray(ids.fill_null(UNKNOWN if pa.types.is_integer(ids.type) else "").to_numpy(zero_copy_only=False))

@@ -39,18 +39,21 @@ def counted(codes: Codes, count: int) -> Ints:
 def time_order(log: NumberedLog, tie_order: str) -> tuple[Codes, Ints]:
     """Rows of the log sorted by user, then by position or timestamp, [n]; and where each user begins, [users + 1].
 
-    Equal keys stay in file order. With `shuffle`, neighbours of one user with the same timestamp change places by a
-    fixed draw per row of the file, which does not depend on what is dropped later; unknown timestamps tie with none.
+    A timestamp counts to its nanosecond. Equal keys stay in file order. With `shuffle`, neighbours of one user with the
+    same timestamp change places by a fixed draw per row of the file, which does not depend on what is dropped later;
+    unknown timestamps tie with none.
     """
     rows, offsets = _by_user(log.user, len(log.user_ids))
     draw = numpy_generator("prepare", "tie_order").random(len(rows)) if tie_order == "shuffle" else None
     for start, end in blocks(offsets):
         part = rows[start:end]
         owner, key = log.user[part], log.order[part]
-        if ((key[1:] < key[:-1]) & (owner[1:] == owner[:-1])).any():
+        if log.position is None and log.beyond is not None:
+            part = part[np.lexsort((log.beyond[part], key, owner))]
+        elif ((key[1:] < key[:-1]) & (owner[1:] == owner[:-1])).any():
             part = part[np.lexsort((key, owner))]
         if draw is not None:
-            part = part[np.lexsort((draw[part], _runs(log.user[part], log.timestamp[part])))]
+            part = part[np.lexsort((draw[part], _runs(log, part)))]
         rows[start:end] = part
     return rows, offsets
 
@@ -67,7 +70,7 @@ def check_positions(log: NumberedLog, rows: Codes, offsets: Ints, file: str, fau
         count += len(twice)
         first = np.sort(np.concatenate([first, twice]))[:SHOWN]
     if count:
-        shown = [f"{row} ({log.position[row]})" for row in first]
+        shown = [(int(row), f" ({log.position[row]})") for row in first]
         faults.count(f"{file}: a user has the position before", count, shown)
 
 
@@ -125,7 +128,10 @@ def _by_user(user: Codes, users: int) -> tuple[Codes, Ints]:
     return grouped.indices.astype(np.int32, copy=False), grouped.indptr.astype(np.int64)
 
 
-def _runs(owner: Codes, stamp: Ints) -> Ints:
+def _runs(log: NumberedLog, rows: Codes) -> Ints:
     """Number the runs of one user and one known timestamp."""
+    owner, stamp = log.user[rows], log.timestamp[rows]
     tied = (owner[1:] == owner[:-1]) & (stamp[1:] == stamp[:-1]) & (stamp[1:] != UNKNOWN)
+    if log.beyond is not None:
+        tied &= np.diff(log.beyond[rows]) == 0
     return np.concatenate([[0], np.cumsum(~tied)])

@@ -26,8 +26,9 @@ class RawLog:
     """A log that is read once, in batches, so that no more of it is in memory than the numbers `cut` works on."""
 
     batches: Iterable[pa.Table]
-    """In file order: user_id, item_id (string or int64), timestamp (int64, may be null), position (int64) where that is
-    the order, numeric or boolean columns for the feedback rules, and `row`, the number of each row, if not 0, 1, ..
+    """In file order: user_id, item_id (string or int64), timestamp (int64, may be null), where it is finer than seconds
+    `beyond`, its nanoseconds (int32), position (int64) where that is the order, numeric or boolean columns for the
+    feedback rules, and `row`, the number of each row, if not 0, 1, ..
     """
     item_ids: pa.Array | None
     """The catalogue, each once and of the log's type; None: the log's items, as they first appear."""

@@ -1,10 +1,13 @@
 """The tables of a user's folder, read in batches: parquet or CSV, one file or a folder of parts.
 
 A CSV is read as strings, so that a value that does not fit is named with its row and does not stop the reader. Every
-batch has a column `row`: the number of each row in the table, from 0, below the header.
+batch has a column `row`: the number of each row in the table, from 0, below the header, less empty lines.
+
+A quote that is never closed takes the lines behind it for one value. It shows in the count of quotes, which is odd;
+values of several lines, which two such quotes would make, are logged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from stages.corpus.faults import Faults
 BATCH = 1 << 20  # rows of parquet
 BLOCK = 1 << 24  # bytes of CSV
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
+QUOTE, NEW_LINE = b'"', b"\n"
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,18 @@ class Table:
 
     def batches(self, names: list[str]) -> Iterator[pa.Table]:
         """The columns that are named, and `row`. Raises InputError where a file is damaged."""
-        first = 0
+        first, parts = 0, list[tuple[int, str]]()
+        if len(self.files) > 1:
+            self.faults.parts[self.name] = parts
         for file in self.files:
-            pieces = self._csv(file, names, first) if self.is_csv else self._parquet(file, names, first)
+            parts.append((first, file.name))
             try:
-                for piece in pieces:
-                    yield piece
-                    first = piece["row"][-1].as_py() + 1
+                first = yield from (self._csv if self.is_csv else self._parquet)(file, names, first)
             except (pa.ArrowException, OSError) as error:
                 raise unreadable(file, error) from error
 
-    def _parquet(self, file: Path, names: list[str], first: int) -> Iterator[pa.Table]:
+    def _parquet(self, file: Path, names: list[str], first: int) -> Generator[pa.Table, None, int]:
+        """Returns the row behind the last."""
         columns = {name: ds.field(self.theirs[name]) for name in names}
         pieces = ds.dataset(file, format="parquet").to_batches(
             columns=columns, batch_size=BATCH, batch_readahead=2, fragment_readahead=1
@@ -59,15 +64,17 @@ class Table:
                 first += piece.num_rows
                 plain_columns = [plain(piece[name]) for name in names]
                 yield pa.table([rows, *plain_columns], names=["row", *names])
+        return first
 
-    def _csv(self, file: Path, names: list[str], first: int) -> Iterator[pa.Table]:
+    def _csv(self, file: Path, names: list[str], first: int) -> Generator[pa.Table, None, int]:
+        """Returns the row behind the last, also of those that are none."""
         skipped: list[int] = []
 
         def ragged(row: csv.InvalidRow) -> str:
             number = first + row.number - 2  # the header is 1
             skipped.append(number)
             what = f"{self.name}: a row has more or fewer fields than the header"
-            self.faults.count(what, 1, [f"{number} ({row.actual_columns} for {row.expected_columns})"])
+            self.faults.count(what, 1, [(number, f" ({row.actual_columns} for {row.expected_columns})")])
             return "skip"
 
         next_row = first
@@ -79,13 +86,15 @@ class Table:
             next_row = int(rows[-1]) + 1
             skipped[:] = [number for number in skipped if number >= next_row]
             yield pa.table([pa.array(rows), *piece.columns], names=["row", *names])
+        return next_row + len(skipped)
 
 
 def find(folder: Path, stem: str, theirs: dict[str, str], faults: Faults) -> Table | None:
     """The table `stem` of a folder, or None: <stem>.parquet, .csv, .csv.gz, or a folder of such parts.
 
-    theirs: our names -> the file's, for the columns that have another name there. A name that the file lacks is added
-    to the faults. Raises InputError where a file is damaged or two files claim the name.
+    theirs: our names -> the file's, for the columns that have another name there; a file that lacks that name and has
+    ours is taken as it is, one that lacks both is a fault. Raises InputError where a file is damaged or two files claim
+    the name.
     """
     choices = [folder / f"{stem}{suffix}" for suffix in SUFFIXES] + [folder / stem]
     there = [path for path in choices if path.exists()]
@@ -97,19 +106,26 @@ def find(folder: Path, stem: str, theirs: dict[str, str], faults: Faults) -> Tab
     kinds: dict[str, pa.DataType] | None = None
     for file in files:
         found = _kinds(file)
+        if file.suffix != ".parquet":
+            _check_quotes(file, str(file.relative_to(folder)), faults)
         if kinds is not None and found != kinds:
             raise InputError(f"{file}: has other columns or types than {files[0].name}; the parts have to be alike")
         kinds = found
     assert kinds is not None
     named = {ours: name for ours, name in theirs.items() if name in kinds}
     for ours, name in theirs.items():
-        if name not in kinds:
-            faults.add(
-                f"{there[0].name}: column '{name}' (columns.{ours}) is missing; the columns are: {', '.join(kinds)}"
-            )
+        if name not in kinds and ours not in kinds:
+            faults.add(f"{there[0].name}: column '{name}' (columns.{ours}) is missing; {listed(kinds)}")
     taken = set(named.values())
     named |= {name: name for name in kinds if name not in named and name not in taken}
     return Table(there[0].name, files, {ours: kinds[name] for ours, name in named.items()}, named, faults)
+
+
+def listed(names: Iterable[str]) -> str:
+    """A table's columns, for errors."""
+    spaced = [name for name in names if name != name.strip()]
+    hint = f"; spaces are part of a name: {', '.join(map(repr, spaced))}" if spaced else ""
+    return f"the columns are: {', '.join(names)}{hint}"
 
 
 def parts(path: Path) -> list[Path]:
@@ -119,6 +135,8 @@ def parts(path: Path) -> list[Path]:
     found = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES))
     if len({file.suffix == ".parquet" for file in found}) != 1:
         raise InputError(f"{path}: has to hold parts of one kind, .parquet or .csv; it has {len(found)} of any")
+    if gone := [file for file in found if not file.is_file()]:
+        raise InputError(f"{gone[0]}: no file, or a link that leads to none; remove it")
     return found
 
 
@@ -134,7 +152,8 @@ def plain_kind(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(plain_kind(kind.value_type))
+        inner = plain_kind(kind.value_type)
+        return pa.list_(pa.string() if pa.types.is_null(inner) else inner)
     return kind
 
 
@@ -152,11 +171,36 @@ def _kinds(file: Path) -> dict[str, pa.DataType]:
         options = csv.ReadOptions(block_size=BLOCK, use_threads=False)
         with pa.input_stream(file, compression="detect") as stream:
             names = csv.open_csv(stream, options, _parsing(lambda row: "skip")).schema.names
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise unreadable(file, error) from error
     if len(set(names)) < len(names):
         raise InputError(f"{file}: two columns have one name: {', '.join(names)}")
     return dict.fromkeys(names, pa.string())
+
+
+def _check_quotes(file: Path, name: str, faults: Faults) -> None:
+    """Add an odd number of double quotes to the faults, and note line breaks that stand between an odd and an even one.
+
+    In a pass of its own: the reader's threads would call a stream of Python's, and wait for it for good where the
+    reader is given up.
+    """
+    count = line_breaks = 0
+    try:
+        with pa.input_stream(file, compression="detect") as stream:
+            while block := stream.read(BLOCK):
+                if QUOTE in block or count % 2:
+                    marks = np.frombuffer(block, dtype=np.uint8)
+                    is_quote = marks[(marks == QUOTE[0]) | (marks == NEW_LINE[0])] == QUOTE[0]
+                    line_breaks += int((~is_quote & ((count + np.cumsum(is_quote)) % 2 == 1)).sum())
+                    count += int(is_quote.sum())
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if count % 2:
+        what = f"an odd number of double quotes ({count:,}): one is not closed, or not doubled within a value"
+        faults.add(f"{name}: {what}")
+    elif line_breaks:
+        what = f"{line_breaks:,} line break(s) within quoted values; if none is meant, a quote is not closed"
+        faults.note(f"{name}: {what}")
 
 
 def _reader(file: Path, names: list[str], ragged: Any) -> Iterator[pa.Table]:
