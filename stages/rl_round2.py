@@ -1,7 +1,7 @@
 """RL of a second round (Sec. 3.3): the same optimizer, from the SFT policy that was taught its best slates.
 
-It trains on contexts of other users than those whose slates were taught: on these it would be rewarded for memory. All
-else is as in stages/rl.py, and what it writes goes by the row's name, <space>-<optimizer>_round2.
+It trains on contexts of users whose slates were not taught; on the others it would be rewarded for memory. All else is
+as in stages/rl.py, and what it writes goes by the row's name, <space>-<optimizer>_round2.
 
     python -m stages.rl_round2 --dataset ml-100k --space semantic_id --optimizer sage --seed 1
 """
