@@ -67,7 +67,7 @@ def counts(corpus: Cut) -> dict[str, object]:
     interactions, items = len(corpus.rows), len(corpus.item_rows)
     again, cold_targets, carried = interactions, 0, dict.fromkeys(corpus.rules, 0)
     for start, end in blocks(corpus.offsets):
-        item = corpus.item(start, end)
+        item = corpus.item[start:end]
         pairs = np.sort(corpus.user(start, end) * items + item)
         again -= 1 + int(np.count_nonzero(np.diff(pairs)))
         is_test = corpus.split[start:end] == schema.SPLITS.index("test")

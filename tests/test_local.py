@@ -160,6 +160,19 @@ def test_users_with_ids_alone(tmp_path: Path) -> None:
     assert cut(local.read(folder, rules), rules).users().to_pydict() == {"user": [0, 1], "user_id": ["u", "v"]}
 
 
+def test_times_within_a_second_in_some_parts(tmp_path: Path) -> None:
+    """What a part without them leaves out is 0."""
+    folder = write(tmp_path, interactions=None)
+    (folder / "interactions").mkdir()
+    parts = {"a": ["08:00:01", "08:00:00"], "b": ["08:00:00.5", "08:00:00.25"], "c": ["08:00:01", "07:59:59"]}
+    for part, times in parts.items():
+        log = pd.DataFrame(
+            {"user_id": [7, 7], "item_id": [1, 2], "timestamp": [f"2024-01-01T{time}" for time in times]}
+        )
+        log.to_csv(folder / f"interactions/{part}.csv", index=False)
+    assert cut(local.read(folder, corpus()), corpus()).rows.tolist() == [5, 1, 3, 2, 0, 4]
+
+
 @pytest.mark.parametrize("kind", ["ms", "us", "ns", "csv"])
 def test_times_within_a_second_give_the_order(tmp_path: Path, kind: str) -> None:
     """Also before 1970; what is stored is the second."""

@@ -18,7 +18,7 @@ from stages.core.corpora import Corpus, Feedback
 from stages.core.errors import InputError
 from stages.corpus.item_text import at_level
 from stages.corpus.numbering import UNKNOWN, Codes, Ints, NumberedLog, number
-from stages.corpus.ordering import Mask, check_positions, core, counted, first_ones, kept, latest, time_order
+from stages.corpus.ordering import Mask, check_positions, core, counted, first_ones, gathered, kept, latest, time_order
 from stages.corpus.raw_log import RawLog
 
 ROWS = 1 << 20  # of a table: the row groups that pyarrow writes
@@ -29,14 +29,17 @@ class Cut:
     """The corpus as arrays, and what was left out of it, by reason. U users, N items, n interactions."""
 
     raw: RawLog
-    log: NumberedLog
     rules: dict[str, Feedback]
     category_level: int | None
     rows: Codes  # [n] of the log, sorted by user, then time
-    offsets: Ints  # [U + 1] where each user begins in `rows`
+    offsets: Ints  # [U + 1] where each user begins among them
+    item: Codes  # [n]
+    timestamp: Ints  # [n] UNKNOWN where null
+    feedback: dict[str, npt.NDArray[np.int8]]  # objective -> [n], those that a column gives
+    user_ids: pa.Array  # [U]
     user_rows: Ints  # [U] of the users table
+    item_ids: pa.Array  # [N]
     item_rows: Ints  # [N] of the catalogue
-    item_number: Codes  # [catalogue] 0..N-1; nothing for the others
     split: npt.NDArray[np.int8]  # [n] index into schema.SPLITS
     train_count: Ints  # [N]
     cold: Mask  # [N]
@@ -46,10 +49,6 @@ class Cut:
     def tail(self) -> Mask:
         """[N] training count at most the median: at least half of the items, with all that tie with it."""
         return np.asarray(self.train_count <= np.median(self.train_count))
-
-    def item(self, start: int, end: int) -> Codes:
-        """Items of a range of interactions."""
-        return self.item_number[self.log.item[self.rows[start:end]]]
 
     def user(self, start: int, end: int) -> Ints:
         """Users of a range of interactions."""
@@ -63,8 +62,8 @@ class Cut:
         if rule == "any":
             return np.ones(end - start, dtype=np.int8)
         if rule == "tail":
-            return self.tail[self.item(start, end)].astype(np.int8)
-        return self.log.feedback[objective][self.rows[start:end]]
+            return self.tail[self.item[start:end]].astype(np.int8)
+        return self.feedback[objective][start:end]
 
     @property
     def interactions_schema(self) -> pa.Schema:
@@ -75,10 +74,10 @@ class Cut:
         names = pa.array(schema.SPLITS)
         for start in range(0, len(self.rows), ROWS):
             end = min(start + ROWS, len(self.rows))
-            user, stamp = self.user(start, end), self.log.timestamp[self.rows[start:end]]
+            user, stamp = self.user(start, end), self.timestamp[start:end]
             columns = {
                 "user": user,
-                "item": self.item(start, end),
+                "item": self.item[start:end],
                 "position": np.arange(start, end) - self.offsets[user],
                 "timestamp": pa.array(stamp, mask=stamp == UNKNOWN),
                 "split": pa.DictionaryArray.from_arrays(pa.array(self.split[start:end]), names).cast(pa.string()),
@@ -90,13 +89,12 @@ class Cut:
 
     def items(self) -> Iterator[pa.Table]:
         """The table, ROWS rows at a time."""
-        ids = self.log.item_ids.take(pa.array(self.item_rows))
         start = 0
-        for told in _pieces(self.raw.describe(self.item_rows, ids)):
+        for told in _pieces(self.raw.describe(self.item_rows, self.item_ids)):
             end = start + told.num_rows
             columns = {
                 "item": np.arange(start, end),
-                "item_id": ids[start:end],
+                "item_id": self.item_ids[start:end],
                 "title": told["title"],
                 "text": told["text"],
                 "categories": at_level(told["categories"].combine_chunks(), self.category_level),
@@ -109,10 +107,9 @@ class Cut:
 
     def users(self) -> pa.Table:
         """The table."""
-        ids = self.log.user_ids if self.raw.users is None else self.raw.users["user_id"]
         profile = [] if self.raw.users is None else [name for name in self.raw.users.column_names if name != "user_id"]
         rows = pa.array(self.user_rows)
-        columns = [ids.take(rows), *(self.raw.users[name].take(rows) for name in profile)]
+        columns = [self.user_ids, *(self.raw.users[name].take(rows) for name in profile)]
         fields = pa.schema([*schema.USERS, *((name, pa.string()) for name in profile)])
         numbers = pa.array(np.arange(len(rows)), pa.int32())
         return pa.table([numbers, *(_as(column, pa.string()) for column in columns)], schema=fields)
@@ -126,6 +123,7 @@ def cut(raw: RawLog, settings: Corpus) -> Cut:
     if taken:
         raise InputError(f"feedback.{taken[0]}: the name is a column of the interactions; choose another")
     log = number(raw, settings.feedback)
+    pa.default_memory_pool().release_unused()  # what reading took, twice the numbers of a long log
     rows, offsets = _ordered(raw, log, settings)
     keep, dropped = _kept_rows(log, rows, offsets, settings)
     rows, offsets = kept(rows, offsets, keep)
@@ -135,20 +133,23 @@ def cut(raw: RawLog, settings: Corpus) -> Cut:
     seen_users, user_rows = int((counted(log.user, len(log.user_ids)) > 0).sum()), np.flatnonzero(length)
     seen_items = int((counted(log.item, len(log.item_ids)) > 0).sum())
     present = np.zeros(len(log.item_ids), dtype=bool)
-    present[log.item[rows]] = True
+    present[log.item[keep]] = True
     item_rows, item_number = np.flatnonzero(present), (np.cumsum(present) - 1).astype(np.int32)
-    split = leave_one_out(length[user_rows])
-    train_count = counted(item_number[log.item[rows[split == 0]]], len(item_rows))
+    item, split = item_number[gathered(log.item, rows)], leave_one_out(length[user_rows])
+    train_count = counted(item[split == 0], len(item_rows))
     return Cut(
         raw=raw,
-        log=log,
         rules=settings.feedback,
         category_level=settings.category_level,
         rows=rows,
         offsets=np.concatenate([[0], np.cumsum(length[user_rows])]),
+        item=item,
+        timestamp=gathered(log.timestamp, rows),
+        feedback={name: gathered(values, rows) for name, values in log.feedback.items()},
+        user_ids=log.user_ids.take(pa.array(user_rows)),
         user_rows=user_rows,
+        item_ids=log.item_ids.take(pa.array(item_rows)),
         item_rows=item_rows,
-        item_number=item_number,
         split=split,
         train_count=train_count,
         cold=cold_items(train_count, settings.cold_share, settings.cold_ties),

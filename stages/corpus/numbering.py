@@ -58,8 +58,8 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
     items = _Numbers(raw.item_ids)
     user, item, position, timestamp = _Column(np.int32), _Column(np.int32), _Column(np.int64), _Column(np.int64)
     carried = {name: _Column(np.int8) for name, rule in rules.items() if rule.reads(name) in raw.columns}
-    beyond = _Column(np.int32)
-    start, ordered, is_finer = 0, False, False
+    beyond = _Column(np.int32)  # as long as the others, or empty
+    start, ordered = 0, False
     for batch in progress(raw.batches, f"batches of {log_file}"):
         rows = batch["row"] if "row" in batch.column_names else pa.array(np.arange(start, start + batch.num_rows))
         for found, numbers, name, other in (
@@ -72,8 +72,11 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
             raw.faults.rows(f"{log_file}: {name} that {other} does not have", unknown, rows, ids)
             found.add(codes)
         timestamp.add(batch["timestamp"].fill_null(UNKNOWN).to_numpy())
-        is_finer |= "beyond" in batch.column_names
-        beyond.add(batch["beyond"].to_numpy() if "beyond" in batch.column_names else np.zeros(batch.num_rows, np.int32))
+        if "beyond" in batch.column_names:
+            beyond.add(np.zeros(start - len(beyond.whole), np.int32))
+            beyond.add(batch["beyond"].to_numpy())
+        elif len(beyond.whole):
+            beyond.add(np.zeros(batch.num_rows, np.int32))
         if ordered := "position" in batch.column_names:
             position.add(batch["position"].fill_null(0).to_numpy())
         for name, column in carried.items():
@@ -82,14 +85,14 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
     if not start:
         raw.faults.add(f"{log_file}: holds no rows")
     return NumberedLog(
-        user=user.whole(),
-        item=item.whole(),
-        position=position.whole() if ordered else None,
-        timestamp=timestamp.whole(),
-        feedback={name: column.whole() for name, column in carried.items()},
+        user=user.whole,
+        item=item.whole,
+        position=position.whole if ordered else None,
+        timestamp=timestamp.whole,
+        feedback={name: column.whole for name, column in carried.items()},
         user_ids=users.ids(),
         item_ids=items.ids(),
-        beyond=beyond.whole() if is_finer else None,
+        beyond=beyond.whole if len(beyond.whole) else None,
     )
 
 
@@ -104,24 +107,15 @@ def carries(rule: Feedback, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
 
 
 class _Column:
-    """An array that grows by pieces."""
+    """An array that grows in place: a large one is moved by its pages, so that it is never in memory twice."""
 
     def __init__(self, kind: type[np.signedinteger[Any]]) -> None:
-        self.kind, self.pieces = kind, list[npt.NDArray[Any]]()
+        self.whole = np.empty(0, dtype=kind)
 
     def add(self, values: npt.NDArray[Any]) -> None:
-        self.pieces.append(np.ascontiguousarray(values, dtype=self.kind))
-
-    def whole(self) -> npt.NDArray[Any]:
-        """All of it; the pieces are freed as they are copied, so that a column is not in memory twice."""
-        found = np.empty(sum(map(len, self.pieces)), dtype=self.kind)
-        start = 0
-        self.pieces.reverse()
-        while self.pieces:
-            piece = self.pieces.pop()
-            found[start : start + len(piece)] = piece
-            start += len(piece)
-        return found
+        start = len(self.whole)
+        self.whole.resize(start + len(values), refcheck=False)
+        self.whole[start:] = values
 
 
 class _Numbers:

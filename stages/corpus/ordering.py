@@ -5,6 +5,7 @@ cost of an interaction does not depend on the length of the log.
 """
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from stages.corpus.faults import SHOWN, Faults
 from stages.corpus.numbering import UNKNOWN, Codes, Ints, NumberedLog
 
 Mask = npt.NDArray[np.bool_]
+Value = TypeVar("Value", bound=np.generic)
 BLOCK = 1 << 21  # interactions
 
 
@@ -33,6 +35,14 @@ def counted(codes: Codes, count: int) -> Ints:
     found = np.zeros(count, dtype=np.int64)
     for start in range(0, len(codes), 8 * BLOCK):  # bincount makes a copy of 8 bytes each
         found += np.bincount(codes[start : start + 8 * BLOCK], minlength=count)
+    return found
+
+
+def gathered(column: npt.NDArray[Value], rows: Codes) -> npt.NDArray[Value]:
+    """column[rows]."""
+    found = np.empty(len(rows), dtype=column.dtype)
+    for start in range(0, len(rows), BLOCK):  # indexing makes a copy of 8 bytes of each row's number
+        found[start : start + BLOCK] = column[rows[start : start + BLOCK]]
     return found
 
 
@@ -114,10 +124,11 @@ def core(user: Codes, item: Codes, least: int, keep: Mask | None = None) -> Mask
 
 def kept(rows: Codes, offsets: Ints, keep: Mask) -> tuple[Codes, Ints]:
     """The sorted rows that are kept, and where each user begins among them."""
-    inside = keep[rows]
-    ends = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum(inside, out=ends[1:])
-    return rows[inside], ends[offsets]
+    inside = gathered(keep, rows)
+    length, users = np.zeros(len(offsets) - 1, dtype=np.int64), np.flatnonzero(np.diff(offsets))
+    if len(users):
+        length[users] = np.add.reduceat(inside, offsets[users], dtype=np.int64)
+    return rows[inside], np.concatenate([[0], np.cumsum(length)])
 
 
 def _by_user(user: Codes, users: int) -> tuple[Codes, Ints]:
