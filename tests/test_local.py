@@ -399,6 +399,15 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
     assert "has the position before" in message
 
 
+def test_positions_are_checked_before_ties_are_drawn(tmp_path: Path) -> None:
+    """Three rows of one position, apart once the ties of time are shuffled."""
+    position = [0, 1, 2, 3, 4, 5, 6, 7, 3, 3]
+    log = pd.DataFrame({"user_id": [7] * 10, "item_id": [1, 2] * 5, "position": position, "timestamp": [1] * 10})
+    folder = write(tmp_path, interactions=log)
+    for tie_order in ("file", "shuffle"):
+        assert "a user has the position before: 2 row(s), first 8 (3), 9 (3)" in fault(folder, tie_order=tie_order)
+
+
 def test_many_rows_of_a_fault_are_counted_over_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "BATCH", 3)
     log = pd.DataFrame({"user_id": [1] * 10, "item_id": range(100, 110), "position": range(10)})

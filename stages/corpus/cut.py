@@ -18,7 +18,7 @@ from stages.core.corpora import Corpus, Feedback
 from stages.core.errors import InputError
 from stages.corpus.item_text import at_level
 from stages.corpus.numbering import UNKNOWN, Codes, Ints, NumberedLog, number
-from stages.corpus.ordering import Mask, check_positions, core, counted, first_ones, gathered, kept, latest, time_order
+from stages.corpus.ordering import Mask, core, counted, first_ones, gathered, kept, latest, ordered
 from stages.corpus.raw_log import RawLog
 
 ROWS = 1 << 20  # of a table: the row groups that pyarrow writes
@@ -124,7 +124,7 @@ def cut(raw: RawLog, settings: Corpus) -> Cut:
         raise InputError(f"feedback.{taken[0]}: the name is a column of the interactions; choose another")
     log = number(raw, settings.feedback)
     pa.default_memory_pool().release_unused()  # what reading took, twice the numbers of a long log
-    rows, offsets = _ordered(raw, log, settings)
+    rows, offsets = ordered(log, settings.tie_order, raw.names[0], raw.faults)
     keep, dropped = _kept_rows(log, rows, offsets, settings)
     rows, offsets = kept(rows, offsets, keep)
     if not len(rows):
@@ -162,16 +162,6 @@ def cut(raw: RawLog, settings: Corpus) -> Cut:
             **dropped,
         },
     )
-
-
-def _ordered(raw: RawLog, log: NumberedLog, settings: Corpus) -> tuple[Codes, Ints]:
-    """Rows in time order; this is where the faults of the data are told."""
-    if len(log.user) and log.user.min() >= 0:
-        rows, offsets = time_order(log, settings.tie_order)
-        check_positions(log, rows, offsets, raw.names[0], raw.faults)
-    raw.faults.check()
-    assert not len(log.user) or log.item.min() >= 0, "the source let an unknown id through"
-    return rows, offsets
 
 
 def _kept_rows(log: NumberedLog, rows: Codes, offsets: Ints, settings: Corpus) -> tuple[Mask, dict[str, int]]:

@@ -29,7 +29,7 @@ class NumberedLog:
 
     user: Codes  # [n] row of the users table
     item: Codes  # [n] row of the catalogue
-    position: Ints | None  # [n]
+    position: Ints | None  # [n] UNKNOWN where null, which is a fault
     timestamp: Ints  # [n] UNKNOWN where null
     feedback: dict[str, npt.NDArray[np.int8]]  # objective -> [n], those that a column gives
     user_ids: pa.Array
@@ -78,7 +78,7 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
         elif len(beyond.whole):
             beyond.add(np.zeros(batch.num_rows, np.int32))
         if ordered := "position" in batch.column_names:
-            position.add(batch["position"].fill_null(0).to_numpy())
+            position.add(batch["position"].fill_null(UNKNOWN).to_numpy())
         for name, column in carried.items():
             column.add(carries(rules[name], batch[rules[name].reads(name)]))
         start += batch.num_rows

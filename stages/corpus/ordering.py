@@ -46,15 +46,25 @@ def gathered(column: npt.NDArray[Value], rows: Codes) -> npt.NDArray[Value]:
     return found
 
 
-def time_order(log: NumberedLog, tie_order: str) -> tuple[Codes, Ints]:
+def ordered(log: NumberedLog, tie_order: str, file: str, faults: Faults) -> tuple[Codes, Ints]:
+    """Rows of the log in the corpus's order, [n]; and where each user begins, [users + 1]. This is where the faults of
+    the data are told, those of positions with them.
+    """
+    rows, offsets = time_order(log)
+    check_positions(log, rows, offsets, file, faults)
+    faults.check()
+    assert min(log.user.min(), log.item.min()) >= 0, "the source let an unknown id through"
+    if tie_order == "shuffle":
+        shuffle_ties(log, rows, offsets)
+    return rows, offsets
+
+
+def time_order(log: NumberedLog) -> tuple[Codes, Ints]:
     """Rows of the log sorted by user, then by position or timestamp, [n]; and where each user begins, [users + 1].
 
-    A timestamp counts to its nanosecond. Equal keys stay in file order. With `shuffle`, neighbours of one user with the
-    same timestamp change places by a fixed draw per row of the file, which does not depend on what is dropped later;
-    unknown timestamps tie with none.
+    A timestamp counts to its nanosecond. Equal keys stay in file order. Rows whose user is -1 lie behind the last user.
     """
     rows, offsets = _by_user(log.user, len(log.user_ids))
-    draw = numpy_generator("prepare", "tie_order").random(len(rows)) if tie_order == "shuffle" else None
     for start, end in blocks(offsets):
         part = rows[start:end]
         owner, key = log.user[part], log.order[part]
@@ -62,21 +72,31 @@ def time_order(log: NumberedLog, tie_order: str) -> tuple[Codes, Ints]:
             part = part[np.lexsort((log.beyond[part], key, owner))]
         elif ((key[1:] < key[:-1]) & (owner[1:] == owner[:-1])).any():
             part = part[np.lexsort((key, owner))]
-        if draw is not None:
-            part = part[np.lexsort((draw[part], _runs(log, part)))]
         rows[start:end] = part
     return rows, offsets
 
 
+def shuffle_ties(log: NumberedLog, rows: Codes, offsets: Ints) -> None:
+    """Let neighbours of one user with the same timestamp change places, in place, by a fixed draw per row of the file,
+    which does not depend on what is dropped later; unknown timestamps tie with none.
+    """
+    draw = numpy_generator("prepare", "tie_order").random(len(rows))
+    for start, end in blocks(offsets):
+        part = rows[start:end]
+        rows[start:end] = part[np.lexsort((draw[part], _runs(log, part)))]
+
+
 def check_positions(log: NumberedLog, rows: Codes, offsets: Ints, file: str, faults: Faults) -> None:
-    """Add the rows whose user has their position before: two rows of one position have no order."""
+    """Add the rows whose user has their position before: two rows of one position have no order. rows: by position,
+    before ties of time are drawn.
+    """
     if log.position is None:
         return
     count, first = 0, np.empty(0, dtype=rows.dtype)
     for start, end in blocks(offsets):
         part = rows[start:end]
         owner, key = log.user[part], log.position[part]
-        twice = part[1:][(owner[1:] == owner[:-1]) & (key[1:] == key[:-1])]
+        twice = part[1:][(owner[1:] == owner[:-1]) & (key[1:] == key[:-1]) & (key[1:] != UNKNOWN)]
         count += len(twice)
         first = np.sort(np.concatenate([first, twice]))[:SHOWN]
     if count:
@@ -132,11 +152,15 @@ def kept(rows: Codes, offsets: Ints, keep: Mask) -> tuple[Codes, Ints]:
 
 
 def _by_user(user: Codes, users: int) -> tuple[Codes, Ints]:
-    """Row numbers grouped by user, in file order within each: the counting sort of scipy's sparse matrices."""
-    shape = (users, len(user))
+    """Row numbers grouped by user, in file order within each: the counting sort of scipy's sparse matrices. Where each
+    begins; those of user -1 come behind.
+    """
+    if user.min(initial=0) < 0:
+        user = np.where(user < 0, np.int32(users), user)
+    shape = (users + 1, len(user))
     marks = sparse.coo_array((np.ones(len(user), dtype=np.int8), (user, np.arange(len(user), dtype=np.int32))), shape)
     grouped = marks.tocsr()
-    return grouped.indices.astype(np.int32, copy=False), grouped.indptr.astype(np.int64)
+    return grouped.indices.astype(np.int32, copy=False), grouped.indptr[:-1].astype(np.int64)
 
 
 def _runs(log: NumberedLog, rows: Codes) -> Ints:
