@@ -1,7 +1,7 @@
 """Fetch a data set's files as its source publishes them: data/<dataset>/raw.
 
-Nothing is read or changed here beyond the check that the files are the right ones; `prepare` does that. The source, a
-module of stages/corpus, is named by corpora.<dataset>.source in params.yaml.
+Nothing is read or changed here beyond the check that the files are there, and those that are pinned the right ones;
+`prepare` reads them. The source, a module of stages/corpus, is named by corpora.<dataset>.source in params.yaml.
 
     python -m stages.download --dataset ml-100k
 """
@@ -18,7 +18,8 @@ def main(dataset: str) -> None:
         source.download(settings, folder)
         files = sorted(folder.iterdir())
         for file in files:
-            stage.log.info("%s: %s, %s bytes", dataset, file.name, f"{file.stat().st_size:,}")
+            size = sum(part.stat().st_size for part in [file, *file.rglob("*")] if part.is_file())
+            stage.log.info("%s: %s, %s bytes", dataset, file.name, f"{size:,}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Writes data/<dataset>/corpus and the counts, metrics/<dataset>/prepare.json: sca
 lists, which `dvc metrics diff` leaves out, for the reasons of what was dropped and for what is missing.
 
     python -m stages.prepare --dataset ml-100k
-    python -m stages.prepare --dataset mine --check    every fault of the files, with its rows; writes nothing
+    python -m stages.prepare --dataset mine --check    the faults of the files, with their rows; writes nothing
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def main(dataset: str, check: bool = False) -> None:
                 described = write_corpus(corpus, folder)
     found |= described.counts()
     if check:
-        stage.log.info("%s: no fault in %s; nothing was written", dataset, raw)
+        stage.log.info("%s: no fault in %s; nothing was written", dataset, settings.path or raw)
     else:
         write_json(paths.stage_metrics(dataset, "prepare"), found)
     for key in ("users", "items", "interactions", "categories", "cold_items", "cold_test_targets"):
@@ -106,4 +106,4 @@ def _hold_to(published: dict[str, int], found: dict[str, object], dataset: str, 
 
 
 if __name__ == "__main__":
-    stage.run(main, __doc__, "dataset", flags={"check": "read and cut without writing: lists every fault of the files"})
+    stage.run(main, __doc__, "dataset", flags={"check": "read and cut without writing: lists the faults of the files"})

@@ -316,6 +316,16 @@ FAULTS: dict[str, tuple[bytes, bytes, str]] = {
         meta({}, "{'asin': 'B0001', 'x': open('y')}"),
         f"{META}: no product: 1 row(s), first 1",
     ),
+    "a list as a key": (
+        published(GOOD),
+        meta({}, "{'asin': 'B0001', ['x']: 1}"),
+        f"{META}: no product: 1 row(s), first 1 (",
+    ),
+    "a list in a set": (
+        published(GOOD),
+        meta("{'asin': 'B0001', 'x': {['y']}}"),
+        f"{META}: no product: 1 row(s), first 0 (",
+    ),
     "cut literal": (published(GOOD), meta("{'asin': 'B0001', 'title': 'x"), f"{META}: no product: 1 row(s), first 0 ("),
     "cut metadata": (published(GOOD), meta(*PRODUCTS)[:-20], f"{META}: damaged gzip file"),
 }

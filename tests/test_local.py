@@ -218,8 +218,63 @@ def test_what_is_odd_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     lines = 'who,what,when,note\nu,a,1700000000000,"oops\nu,b,2,x\nv,a,3,y"\nv,b,4,z\n'
     folder = write_csv(tmp_path, interactions=lines)
     cut(local.read(folder, corpus(columns=MAP)), corpus(columns=MAP))
-    assert f"{folder}: interactions.csv: 2 line break(s) within quoted values" in caplog.text
-    assert "goes beyond 1e+11 and counts as seconds; if it is in milliseconds" in caplog.text
+    assert "interactions.csv: 2 line break(s) within quoted values" in caplog.text
+    assert "goes beyond 1e+11 and counts as seconds; if it is in milliseconds or finer, convert it to" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds", "odd"),
+    [
+        (["1700000000000000000", "-9223372036854775807"], [-(2**63) + 1, 17 * 10**17], True),  # nanoseconds
+        (["9223372036854775807", "+0000000000000000007.0"], [7, 2**63 - 1], True),
+        (["5999-01-01", "5998-01-01"], [127_111_420_800, 127_142_956_800], False),  # beyond 1e11, and no milliseconds
+    ],
+)
+def test_large_times(
+    times: list[str], seconds: list[int], odd: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_csv(tmp_path, interactions=f"who,what,when\nu,a,{times[0]}\nu,b,{times[1]}\n")
+    (log,) = cut(local.read(folder, corpus(columns=MAP)), corpus(columns=MAP)).interactions()
+    assert log["timestamp"].to_pylist() == seconds
+    assert ("counts as seconds" in caplog.text) == odd
+
+
+def test_columns_with_our_own_names(tmp_path: Path) -> None:
+    """Row numbers and nanoseconds of a batch are not mixed up with columns of the file that are called so."""
+    log = {"user_id": [7, 7, 9], "item_id": [1, 2, 1], "timestamp": [5, 5, 5]}
+    names = ("beyond", "row", "\0row", "\0beyond")
+    interactions = pd.DataFrame({**log, **{name: [1, 0, 1] for name in names}})
+    users = pd.DataFrame({"user_id": [7, 9], "row": [30, 40], "beyond": [1, 2], "\0row": [1, 2]})
+    flags = {"feedback": {name: {"rule": "flag"} for name in ("beyond", "row")}, "objectives": {"row": 1.0}}
+    rules = corpus(**flags)
+    found = cut(local.read(write(tmp_path, interactions=interactions, users=users), rules), rules)
+    (table,) = found.interactions()
+    assert found.rows.tolist() == [0, 1, 2]
+    assert table["row"].to_pylist() == table["beyond"].to_pylist() == [1, 0, 1]
+    told = found.users().to_pydict()
+    assert told == {"user": [0, 1], "user_id": ["7", "9"], "row": ["30", "40"], "beyond": ["1", "2"]}
+    message = fault(write(tmp_path, interactions=interactions.assign(item_id=[1, 2, 5]), users=users), **flags)
+    assert "does not have: 1 row(s), first 2 (5)" in message
+
+
+def test_columns_of_nulls_alone(tmp_path: Path) -> None:
+    """They have no type in parquet, and say what a column with a type says whose values are all null."""
+    log = LOG.assign(timestamp=None, liked=None)
+    flag = {"feedback": {"liked": {"rule": "flag"}}, "objectives": {"liked": 1.0}}
+    rules = corpus(**flag)
+    users = pd.DataFrame({"user_id": [7, 9], "age": [None, None]})
+    folder = write(tmp_path, interactions=log, users=users)
+    assert pq.read_schema(folder / "interactions.parquet").field("timestamp").type == pa.null()
+    found = cut(local.read(folder, rules), rules)
+    (table,) = found.interactions()
+    assert table.select(["item", "timestamp", "liked"]).to_pydict() == {
+        "item": [1, 0, 0],
+        "timestamp": [None] * 3,
+        "liked": [0] * 3,
+    }
+    assert found.users()["age"].to_pylist() == [None, None]
+    message = fault(write(tmp_path, interactions=log.drop(columns="position")), **flag)
+    assert "timestamp is empty and gives the order: 3 row(s), first 0, 1, 2" in message
 
 
 @pytest.mark.parametrize("column", [[1, 2], ["1", "2"], pd.array([1, 2], dtype="uint64"), pd.Categorical(["1", "2"])])
@@ -285,6 +340,21 @@ FAULTS: dict[str, tuple[dict[str, pd.DataFrame], str]] = {
         "'position' (double) has to hold whole numbers: 1 row(s), first 0 (0.5)",
     ),
     "order type": ({"interactions": LOG.assign(position=["1", "2", "3"])}, "has to hold whole numbers"),
+    "time type": (
+        {"interactions": LOG.assign(timestamp=["2024-01-01"] * 3)},
+        "'timestamp' (string) has to hold whole Unix seconds or be of a date or timestamp type",
+    ),
+    "null among whole ids": (
+        {"items": pd.DataFrame({"item_id": pd.array([1, None, 2, 0], dtype="Int64"), "title": list("abcd")})},
+        "1 fault(s) in the data:\n  items.parquet: item_id is empty: 1 row(s), first 1",
+    ),
+    "a long id": (
+        {
+            "items": ITEMS.assign(item_id=["1", "2" * 5_000]),
+            "interactions": LOG.assign(item_id=["1", "1", "3" * 5_000]),
+        },
+        f"does not have: 1 row(s), first 2 ('{'3' * 59} .. {'3' * 15}')",
+    ),
     "position twice": (
         {"interactions": LOG.assign(position=0)},
         "a user has the position before: 1 row(s), first 1 (0)",
@@ -324,7 +394,17 @@ CSV_FAULTS = {
     "time": (
         "interactions",
         "who,what,when\nu,a,1\nu,b,noon\n",
-        "'timestamp' (string) has to hold whole numbers: 1 row",
+        "'timestamp' (string) has to hold whole Unix seconds or ISO dates: 1 row(s), first 1 ('noon')",
+    ),
+    "the time of the run": (
+        "interactions",
+        "who,what,when\nu,a,2024-01-01\nu,b,now\nv,a,today\n",
+        "has to hold whole Unix seconds or ISO dates: 2 row(s), first 1 ('now'), 2 ('today')",
+    ),
+    "more than 64 bits": (
+        "interactions",
+        "who,what,when\nu,a,1\nu,b,9223372036854775808\nv,a,-9223372036854775808\n",
+        "ISO dates: 2 row(s), first 1 ('9223372036854775808'), 2 ('-9223372036854775808')",
     ),
     "no time": (
         "interactions",
@@ -399,6 +479,26 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
     assert "has the position before" in message
 
 
+def test_faults_that_used_to_hide_others(tmp_path: Path) -> None:
+    """An unknown user, a null among the positions, a missing order, a missing id column."""
+    users = pd.DataFrame({"user_id": [7]})
+    log = pd.DataFrame({"user_id": [7, 9, 7, 9, 7], "item_id": [1, 1, 2, 2, 1], "position": [0, 1, 0, 1, None]})
+    message = fault(write(tmp_path, interactions=log, users=users))
+    assert "3 fault(s)" in message
+    assert "user_id that users.parquet does not have: 2 row(s), first 1 (9), 3 (9)" in message
+    assert "position is empty and gives the order: 1 row(s), first 4" in message
+    assert "a user has the position before: 1 row(s), first 2 (0)" in message
+    message = fault(write(tmp_path, interactions=log.drop(columns="position"), users=users))
+    assert "2 fault(s)" in message
+    assert "needs 'position' or 'timestamp'" in message
+    assert "user_id that users.parquet does not have: 2 row(s)" in message
+    tags = pd.DataFrame({"user_id": [7, 9], "tags": [["a"], ["b"]]})
+    wrong = {"interactions": log.drop(columns="item_id"), "items": ITEMS.assign(title=[1, 2]), "users": tags}
+    message = fault(write(tmp_path, **wrong))
+    assert "3 fault(s)" in message
+    assert all(each in message for each in ("column 'item_id' is missing", "'title' is int64", "'tags' (list<"))
+
+
 def test_positions_are_checked_before_ties_are_drawn(tmp_path: Path) -> None:
     """Three rows of one position, apart once the ties of time are shuffled."""
     position = [0, 1, 2, 3, 4, 5, 6, 7, 3, 3]
@@ -406,6 +506,43 @@ def test_positions_are_checked_before_ties_are_drawn(tmp_path: Path) -> None:
     folder = write(tmp_path, interactions=log)
     for tie_order in ("file", "shuffle"):
         assert "a user has the position before: 2 row(s), first 8 (3), 9 (3)" in fault(folder, tie_order=tie_order)
+
+
+def not_text(values: list[bytes]) -> pa.Array:
+    """A column of strings with these bytes, which no check has looked at."""
+    offsets = np.concatenate([[0], np.cumsum([len(value) for value in values])]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(b"".join(values)))
+
+
+@pytest.mark.parametrize(
+    ("stem", "column", "row"),
+    [
+        ("items", "title", 1),
+        ("items", "brand", 1),
+        ("items", "categories", 1),
+        ("items", "item_id", 1),
+        ("interactions", "user_id", 1),
+        ("interactions", "item_id", 0),
+        ("users", "user_id", 0),
+        ("users", "city", 1),
+    ],
+)
+def test_parquet_strings_that_are_no_utf8(stem: str, column: str, row: int, tmp_path: Path) -> None:
+    values = [b"1", b"2"]
+    values[row] += b"\xff"
+    plain = ["1", "2"]
+    tables = {
+        "interactions": {"user_id": plain, "item_id": plain, "position": [0, 1]},
+        "items": {"item_id": plain, "title": plain, "brand": plain, "categories": plain},
+        "users": {"user_id": plain, "city": plain},
+    }
+    wrong = not_text(values)
+    if column == "categories":
+        wrong = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), wrong)
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns | ({column: wrong} if name == stem else {})), tmp_path / f"{name}.parquet")
+    message = f"{stem}.parquet: column '{column}' has a string that is no UTF-8 in row {row}; write it again"
+    assert message in fault(tmp_path)
 
 
 def test_many_rows_of_a_fault_are_counted_over_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,6 +607,8 @@ def test_download(tmp_path: Path) -> None:
     with fresh_folder(tmp_path / "parts") as scratch:
         local.download(corpus(path=str(source)), scratch)
     assert [file.name for file in (tmp_path / "parts" / "interactions").iterdir()] == ["part-0.parquet"]
+    (source / "interactions.csv").write_text("user_id,item_id,position\n")
+    assert refused(source) == f"{source}: interactions and interactions.csv both hold the interactions; remove one"
     (source / "archive.txt").write_text("no archive")
     assert "neither a folder nor a zip or tar archive" in refused(source / "archive.txt")
 
@@ -499,6 +638,11 @@ def test_download_from_an_archive(tmp_path: Path, pack: Callable[[Path, Path], P
         local.download(settings, scratch)
     assert sorted(file.name for file in (tmp_path / "raw").iterdir()) == ["interactions.parquet", "items.parquet"]
     assert cut(local.read(tmp_path / "raw", settings), settings).rows.tolist() == [1, 0, 2]
+    (source / "items.csv").write_text("item_id,title\n")
+    twice = pack(source, tmp_path / f"twice.{name}")
+    with pytest.raises(InputError) as caught:
+        local.download(corpus(path=str(twice)), tmp_path / "raw")
+    assert str(caught.value) == f"{twice}: items.parquet and items.csv both hold the items; remove one"
     packed = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(packed[: len(packed) // 2])
     with pytest.raises(InputError, match=r"own\.(zip|tar\.gz).*(damaged archive|neither a folder)"):
@@ -564,12 +708,30 @@ def test_check_reads_what_the_path_names_and_nothing_else(mine: Path, caplog: py
     write(mine / "own", interactions=LOG.assign(item_id=[1, 5, 6], stars=1))
     zipped(mine / "own", mine / "own.zip")
     message = check("own.zip")
-    assert "own.zip-" in message
+    assert message.startswith("own.zip: 1 fault(s) in the data:")
     assert "does not have: 2 row(s), first 1 (5), 2 (6)" in message
     (mine / "own" / "interactions.parquet").unlink()
     assert check("own") == "own: no interactions here, as .parquet, .csv, .csv.gz or a folder of parts"
     zipped(mine / "own", mine / "own.zip")
     assert check("own.zip") == "own.zip: no interactions here, as .parquet, .csv, .csv.gz"
+    write(mine / "own")
+    cut_short(mine / "own" / "items.parquet")
+    zipped(mine / "own", mine / "own.zip")
+    assert check("own.zip").startswith("own.zip/items.parquet: not a readable parquet file")
+    write(mine / "own")
+    zipped(mine / "own", mine / "own.zip")
+    with caplog.at_level("INFO", "stages"):
+        prepare.main("mine", check=True)
+    assert "no fault in own.zip; nothing was written" in caplog.text
+
+
+def test_download_tells_the_bytes_of_all_parts(mine: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (mine / "own" / "interactions").mkdir()
+    file = (mine / "own" / "interactions.parquet").rename(mine / "own" / "interactions" / "a.parquet")
+    (file.parent / "b.parquet").write_bytes(file.read_bytes())
+    with caplog.at_level("INFO", "stages"):
+        download.main("mine")
+    assert f"mine: interactions, {2 * file.stat().st_size:,} bytes" in caplog.text
 
 
 STAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -28,7 +28,7 @@ from stages.core.errors import InputError
 from stages.core.stage import log, progress
 from stages.corpus import fetching
 from stages.corpus.faults import Faults
-from stages.corpus.raw_log import ITEM, RawLog
+from stages.corpus.raw_log import ITEM, ROW, RawLog
 
 FOLDER = "AMAZON_2014_DIR"
 SUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
@@ -41,7 +41,14 @@ PUBLISHED = {
 }
 ASIN = re.compile(r"""['"]asin['"]: *['"]([^'"]*)['"]""")
 DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error)
-BAD_LINE = (ValueError, SyntaxError, RecursionError, MemoryError, OverflowError)  # Unicode and JSON: ValueErrors
+BAD_LINE = (  # Unicode and JSON: ValueErrors; a literal with a list as a key: TypeError
+    ValueError,
+    TypeError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    OverflowError,
+)
 
 
 def files(amazon: Amazon) -> tuple[str, str]:
@@ -109,7 +116,7 @@ def read(raw: Path, settings: Corpus) -> RawLog:
 
 
 def _reviews(path: Path, faults: Faults, dropped: dict[str, int]) -> Iterator[pa.Table]:
-    """The log, in batches; `row` is the line, from 0."""
+    """The log, in batches; ROW is the line, from 0."""
     batch: list[tuple[int, str, str, int, float | None]] = []
     for row, line in _lines(path):
         try:
@@ -146,7 +153,7 @@ def _review(line: bytes) -> tuple[str | None, str | None, int, float | None]:
 
 def _table(batch: list[tuple[int, str, str, int, float | None]]) -> pa.Table:
     kinds = {
-        "row": pa.int64(),
+        ROW: pa.int64(),
         "user_id": pa.string(),
         "item_id": pa.string(),
         "timestamp": pa.int64(),

@@ -12,6 +12,7 @@ from stages.core.errors import InputError
 from stages.core.stage import log
 
 SHOWN = 5  # rows of a fault that are named
+WIDTH = 80  # characters of a value that are shown
 
 
 @dataclass
@@ -29,10 +30,10 @@ class Faults:
         self._rows.setdefault(what, (0, []))
 
     def note(self, what: str) -> None:
-        """Log, once, what may be meant and is odd."""
+        """Log, once, what may be meant and is odd. what: begins with the file's name."""
         if what not in self._noted:
             self._noted.add(what)
-            log.warning("%s: %s", self.where, what)
+            log.warning("%s", what)
 
     def rows(
         self,
@@ -46,7 +47,7 @@ class Faults:
         if not len(found):
             return
         first = found[:SHOWN].to_pylist()
-        shown = [(numbers[row].as_py(), "" if values is None else f" ({values[row].as_py()!r})") for row in first]
+        shown = [(numbers[row].as_py(), "" if values is None else f" ({_short(values[row])})") for row in first]
         self.count(what, len(found), shown)
 
     def count(self, what: str, count: int, shown: list[tuple[int, str]]) -> None:
@@ -77,3 +78,9 @@ class Faults:
 def where(mask: np.ndarray) -> pa.Array:
     """A numpy mask for `Faults.rows`."""
     return pa.array(mask)
+
+
+def _short(value: pa.Scalar) -> str:
+    """A value as Python writes it; the middle of a long one is left out."""
+    told = repr(value.as_py())
+    return told if len(told) <= WIDTH else f"{told[: WIDTH - 20]} .. {told[-16:]}"

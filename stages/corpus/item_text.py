@@ -8,8 +8,27 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.corpus.faults import Faults
+from stages.corpus.tables import Table, listed
+
 Ints = npt.NDArray[np.int64]
 BLANK = r"[\p{Z}\x{09}-\x{0d}\x{1c}-\x{1f}\x{85}]+"  # what Python's str.split takes for space
+
+
+def check_kinds(items: Table, faults: Faults) -> None:
+    """Add what is wrong with the types of the columns that describe items to the faults."""
+    if "title" not in items.kinds:
+        faults.add(f"{items.name}: column 'title' is missing; {listed(items.kinds)}")
+    for name in ("title", "brand"):
+        kind = items.kinds.get(name, pa.string())
+        if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
+            faults.add(f"{items.name}: column '{name}' is {kind}, it has to be string")
+    kind = items.kinds.get("categories", pa.string())
+    inner = kind
+    for _ in range(2):
+        inner = inner.value_type if pa.types.is_list(inner) else inner
+    if not (pa.types.is_string(inner) or pa.types.is_null(kind)):
+        faults.add(f"{items.name}: column 'categories' is {kind}, it has to be a list of strings or a string")
 
 
 def clean(column: pa.Array) -> pa.Array:

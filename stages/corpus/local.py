@@ -1,8 +1,8 @@
 """A data set of your own: interactions, items and, optionally, users, as parquet or CSV.
 
-docs/data.md describes the columns; corpora.<name>.columns maps them to other names. Every fault of the files is
-reported at once, with its rows. Only titles, brands and categories become item text: prices and descriptions are left
-out, and no id is ever shown to a model.
+docs/data.md describes the columns; corpora.<name>.columns maps them to other names. The faults of the files are
+reported at once, with their rows; those of the rows after the ids' columns can be read. Only titles, brands and
+categories become item text: prices and descriptions are left out, and no id is ever shown to a model.
 """
 
 import shutil
@@ -19,19 +19,22 @@ from stages.core.corpora import Corpus
 from stages.core.errors import InputError
 from stages.corpus import archives, item_text, values
 from stages.corpus.faults import Faults, where
-from stages.corpus.raw_log import ITEM, Ints, RawLog
-from stages.corpus.tables import SUFFIXES, Table, find, listed, parts
+from stages.corpus.raw_log import BEYOND, ITEM, ROW, Ints, RawLog
+from stages.corpus.tables import SUFFIXES, Table, find, listed, located, parts
 
 STEMS = ("interactions", "items", "users")
-KEYS = ("user_id", "item_id", "position", "timestamp")
+ORDER = ("position", "timestamp")  # by which a user's log is sorted: the first that it has
+KEYS = ("user_id", "item_id", *ORDER)
 
 
 @contextmanager
 def own_files(settings: Corpus) -> Iterator[Path]:
-    """The folder that `download` copies from, where the data can be checked before; an archive is unpacked for it."""
+    """The folder that `download` copies from, where the data can be checked before; an archive is unpacked for it, and
+    errors name the archive.
+    """
     source = _path(settings)
     if source.is_file():
-        with tempfile.TemporaryDirectory(prefix=f"{source.name}-") as scratch:
+        with tempfile.TemporaryDirectory() as scratch, _named(source, scratch):
             _unpack(source, Path(scratch))
             yield Path(scratch)
     else:
@@ -43,7 +46,8 @@ def download(settings: Corpus, into: Path) -> None:
     """Copy the tables of the folder or archive `settings.path`, relative to the repository's root or absolute."""
     source = _path(settings)
     if source.is_file():
-        _unpack(source, into)
+        with _named(source, str(into)):
+            _unpack(source, into)
         return
     _demand(source, source, " or a folder of parts")
     for path in _tables(source):
@@ -56,7 +60,7 @@ def download(settings: Corpus, into: Path) -> None:
 def read(raw: Path, settings: Corpus) -> RawLog:
     """Open the tables. What is wrong with them is in `faults`, all of it once the batches have been read.
 
-    Raises InputError where nothing can be read: no file, a damaged one, no column for ids or order.
+    Raises InputError where nothing can be read: no file, a damaged one, no column for ids.
     """
     faults = Faults(raw)
     theirs = {str(ours): name for ours, name in (settings.columns or {}).items()}
@@ -68,16 +72,19 @@ def read(raw: Path, settings: Corpus) -> RawLog:
         )
     kinds = {"users": _id_type([log, *([users] if users else [])], "user_id", faults)}
     kinds["items"] = _id_type([log, items], "item_id", faults)
-    order = _order(log, faults)
-    if None in kinds.values() or order is None:
+    times = _times(log, faults)
+    item_text.check_kinds(items, faults)
+    fields = [] if users is None else _profile_fields(users, faults)
+    if None in kinds.values():
         faults.check()
     catalogue = _catalogue(items, "item_id", kinds["items"], faults)["item_id"].combine_chunks()
-    _described(items, faults)
-    profiles = None if users is None else _profiles(users, kinds["users"], faults)
-    columns = [name for name in log.kinds if name not in KEYS and (log.is_csv or values.is_number(log.kinds[name]))]
+    profiles = None if users is None else _catalogue(users, "user_id", kinds["users"], faults, fields)
+    columns = [
+        name for name in log.kinds if name not in KEYS and (log.is_csv or values.may_be_numbers(log.kinds[name]))
+    ]
     wanted = [name for key, rule in settings.feedback.items() if (name := rule.reads(key)) in columns]
     return RawLog(
-        batches=_log(log, kinds, order, sorted(set(wanted)), faults),
+        batches=_log(log, kinds, times, sorted(set(wanted)), faults),
         item_ids=catalogue,
         users=profiles,
         describe=lambda rows, ids: _describe(items, rows),
@@ -96,14 +103,22 @@ def _path(settings: Corpus) -> Path:
     return path
 
 
+@contextmanager
+def _named(archive: Path, scratch: str) -> Iterator[None]:
+    """Say the archive in errors where they name the folder that it is unpacked to."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(scratch, str(archive))) from error
+
+
 def _unpack(archive: Path, into: Path) -> None:
     archives.unpack(archive, [f"{stem}{suffix}" for stem in STEMS for suffix in SUFFIXES], into)
     _demand(into, archive)
 
 
 def _tables(folder: Path) -> list[Path]:
-    names = [f"{stem}{suffix}" for stem in STEMS for suffix in ("", *SUFFIXES)]
-    return [folder / name for name in names if (folder / name).exists()]
+    return [path for stem in STEMS if (path := located(folder, stem)) is not None]
 
 
 def _demand(folder: Path, source: Path, or_else: str = "") -> None:
@@ -140,7 +155,7 @@ def _ids(piece: pa.Table, name: str, kind: pa.DataType, file: str, faults: Fault
     ids = piece[name].combine_chunks().cast(kind)
     if kind == pa.string():
         ids = pc.if_else(pc.equal(ids, ""), pa.scalar(None, kind), ids)
-    faults.rows(f"{file}: {name} is empty", pc.is_null(ids), piece["row"])
+    faults.rows(f"{file}: {name} is empty", pc.is_null(ids), piece[ROW])
     return ids
 
 
@@ -150,39 +165,37 @@ def _catalogue(
     """All ids of a table and further columns as strings; an id that stands there twice is a fault."""
     assert kind is not None
     strings = [(column, pa.string()) for column in further]
-    pieces = [pa.schema([("row", pa.int64()), (name, kind), *strings]).empty_table()]
+    pieces = [pa.schema([(ROW, pa.int64()), (name, kind), *strings]).empty_table()]
     for piece in table.batches([name, *further]):
         ids = _ids(piece, name, kind, table.name, faults)
         told = piece.select(further).cast(pa.schema(strings))
-        pieces.append(pa.table([piece["row"], ids, *told.columns], pieces[0].schema))
+        pieces.append(pa.table([piece[ROW], ids, *told.columns], pieces[0].schema))
     found = pa.concat_tables(pieces)
     again = values.duplicated(found[name])
     if again.any():
-        twice = pc.and_(where(again), pc.is_valid(found[name]))
-        faults.rows(f"{table.name}: {name} stands there twice", twice, found["row"], found[name])
-    return found.drop_columns("row")
+        faults.rows(f"{table.name}: {name} stands there twice", where(again), found[ROW], found[name])
+    return found.drop_columns(ROW)
 
 
-def _order(log: Table, faults: Faults) -> str | None:
-    """The column that orders a user's log, `position` where there is one; None where there is none that can."""
-    for name in ("position", "timestamp"):
-        if name in log.kinds and not values.may_be_whole(log.kinds[name], name, log.is_csv):
-            faults.add(f"{log.name}: column '{name}' ({log.kinds[name]}) has to hold whole numbers")
-            return None
-    order = next((name for name in ("position", "timestamp") if name in log.kinds), None)
-    if order is None:
+def _times(log: Table, faults: Faults) -> list[str]:
+    """The columns that can order a user's log, less those of a type that cannot: the first one of the log does."""
+    there = [name for name in ORDER if name in log.kinds]
+    wrong = [name for name in there if not values.may_be_whole(log.kinds[name], name, log.is_csv)]
+    for name in wrong:
+        faults.add(f"{log.name}: column '{name}' ({log.kinds[name]}) {values.demanded(name, log.is_csv)}")
+    if not there:
         faults.add(f"{log.name}: needs 'position' or 'timestamp'; {listed(log.kinds)}")
-    return order
+    return [name for name in there if name not in wrong]
 
 
 def _log(
-    log: Table, kinds: dict[str, pa.DataType | None], order: str | None, wanted: list[str], faults: Faults
+    log: Table, kinds: dict[str, pa.DataType | None], times: list[str], wanted: list[str], faults: Faults
 ) -> Iterator[pa.Table]:
     """The batches of RawLog."""
-    times, stamps = [name for name in ("position", "timestamp") if name in log.kinds], values.Times(log.name, faults)
+    order, stamps = next((name for name in ORDER if name in log.kinds), None), values.Times(log.name, faults)
     for piece in log.batches(["user_id", "item_id", *times, *wanted]):
         columns = {
-            "row": piece["row"],
+            ROW: piece[ROW],
             "user_id": _ids(piece, "user_id", kinds["users"], log.name, faults),
             "item_id": _ids(piece, "item_id", kinds["items"], log.name, faults),
             "timestamp": pa.nulls(piece.num_rows, pa.int64()),
@@ -190,30 +203,14 @@ def _log(
         for name in times:
             if name == "timestamp":
                 columns[name], beyond = stamps.of(piece)
-                columns |= {} if beyond is None else {"beyond": beyond}
+                columns |= {} if beyond is None else {BEYOND: beyond}
             else:
                 columns[name] = values.whole(piece, name, log.name, faults)
             if name == order:
-                faults.rows(f"{log.name}: {name} is empty and gives the order", pc.is_null(piece[name]), piece["row"])
+                faults.rows(f"{log.name}: {name} is empty and gives the order", pc.is_null(piece[name]), piece[ROW])
         for name in wanted:
             columns[name] = values.numbers(piece, name, log.name, faults)
         yield pa.table(columns)
-
-
-def _described(items: Table, faults: Faults) -> None:
-    """Add what is wrong with the types of the columns that describe items."""
-    if "title" not in items.kinds:
-        faults.add(f"{items.name}: column 'title' is missing; {listed(items.kinds)}")
-    for name in ("title", "brand"):
-        kind = items.kinds.get(name, pa.string())
-        if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
-            faults.add(f"{items.name}: column '{name}' is {kind}, it has to be string")
-    kind = items.kinds.get("categories", pa.string())
-    inner = kind
-    for _ in range(2):
-        inner = inner.value_type if pa.types.is_list(inner) else inner
-    if not (pa.types.is_string(inner) or pa.types.is_null(kind)):
-        faults.add(f"{items.name}: column 'categories' is {kind}, it has to be a list of strings or a string")
 
 
 def _describe(items: Table, rows: Ints) -> Iterator[pa.Table]:
@@ -238,8 +235,8 @@ def _describe(items: Table, rows: Ints) -> Iterator[pa.Table]:
             yield pa.table([title, text, paths], schema=ITEM)
 
 
-def _profiles(users: Table, kind: pa.DataType | None, faults: Faults) -> pa.Table:
-    """Every further column of the users table as strings."""
+def _profile_fields(users: Table, faults: Faults) -> list[str]:
+    """Every further column of the users table that can be told as strings."""
     fit = [name for name in users.kinds if name != "user_id"]
     for name in [name for name in fit if name == "user" or not values.is_plain(users.kinds[name])]:
         faults.add(
@@ -247,4 +244,4 @@ def _profiles(users: Table, kind: pa.DataType | None, faults: Faults) -> pa.Tabl
             "number or string, not called 'user'"
         )
         fit.remove(name)
-    return _catalogue(users, "user_id", kind, faults, fit)
+    return fit

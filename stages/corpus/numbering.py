@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from stages.core.corpora import Feedback
 from stages.core.stage import progress
 from stages.corpus.faults import where
-from stages.corpus.raw_log import RawLog
+from stages.corpus.raw_log import BEYOND, ROW, RawLog
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
@@ -61,7 +61,7 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
     beyond = _Column(np.int32)  # as long as the others, or empty
     start, ordered = 0, False
     for batch in progress(raw.batches, f"batches of {log_file}"):
-        rows = batch["row"] if "row" in batch.column_names else pa.array(np.arange(start, start + batch.num_rows))
+        rows = batch[ROW] if ROW in batch.column_names else pa.array(np.arange(start, start + batch.num_rows))
         for found, numbers, name, other in (
             (user, users, "user_id", users_file),
             (item, items, "item_id", items_file),
@@ -72,9 +72,9 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
             raw.faults.rows(f"{log_file}: {name} that {other} does not have", unknown, rows, ids)
             found.add(codes)
         timestamp.add(batch["timestamp"].fill_null(UNKNOWN).to_numpy())
-        if "beyond" in batch.column_names:
+        if BEYOND in batch.column_names:
             beyond.add(np.zeros(start - len(beyond.whole), np.int32))
-            beyond.add(batch["beyond"].to_numpy())
+            beyond.add(batch[BEYOND].to_numpy())
         elif len(beyond.whole):
             beyond.add(np.zeros(batch.num_rows, np.int32))
         if ordered := "position" in batch.column_names:

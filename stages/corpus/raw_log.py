@@ -11,6 +11,8 @@ import pyarrow as pa
 from stages.corpus.faults import Faults
 
 Ints = npt.NDArray[np.int64]
+ROW = "\0row"  # columns of a batch that are not the file's; tables.py leaves out a file's columns with a NUL
+BEYOND = "\0beyond"
 
 ITEM = pa.schema(
     [
@@ -27,8 +29,8 @@ class RawLog:
 
     batches: Iterable[pa.Table]
     """In file order: user_id, item_id (string or int64), timestamp (int64, may be null), where it is finer than seconds
-    `beyond`, its nanoseconds (int32), position (int64) where that is the order, numeric or boolean columns for the
-    feedback rules, and `row`, the number of each row, if not 0, 1, ..
+    BEYOND, its nanoseconds (int32), position (int64) where that is the order, numeric or boolean columns for the
+    feedback rules, and ROW, the number of each row, if not 0, 1, ..
     """
     item_ids: pa.Array | None
     """The catalogue, each once and of the log's type; None: the log's items, as they first appear."""

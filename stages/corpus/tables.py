@@ -1,7 +1,7 @@
 """The tables of a user's folder, read in batches: parquet or CSV, one file or a folder of parts.
 
 A CSV is read as strings, so that a value that does not fit is named with its row and does not stop the reader. Every
-batch has a column `row`: the number of each row in the table, from 0, below the header, less empty lines.
+batch has a column ROW: the number of each row in the table, from 0, below the header, less empty lines.
 
 A quote that is never closed takes the lines behind it for one value. It shows in the count of quotes, which is odd;
 values of several lines, which two such quotes would make, are logged.
@@ -19,6 +19,7 @@ import pyarrow.dataset as ds
 
 from stages.core.errors import InputError
 from stages.corpus.faults import Faults
+from stages.corpus.raw_log import ROW
 
 BATCH = 1 << 20  # rows of parquet
 BLOCK = 1 << 24  # bytes of CSV
@@ -41,7 +42,7 @@ class Table:
         return self.files[0].suffix != ".parquet"
 
     def batches(self, names: list[str]) -> Iterator[pa.Table]:
-        """The columns that are named, and `row`. Raises InputError where a file is damaged."""
+        """The columns that are named, and ROW. Raises InputError where a file is damaged."""
         first, parts = 0, list[tuple[int, str]]()
         if len(self.files) > 1:
             self.faults.parts[self.name] = parts
@@ -54,16 +55,18 @@ class Table:
 
     def _parquet(self, file: Path, names: list[str], first: int) -> Generator[pa.Table, None, int]:
         """Returns the row behind the last."""
-        columns = {name: ds.field(self.theirs[name]) for name in names}
+        start, columns = first, {name: ds.field(self.theirs[name]) for name in names}
         pieces = ds.dataset(file, format="parquet").to_batches(
             columns=columns, batch_size=BATCH, batch_readahead=2, fragment_readahead=1
         )
         for piece in pieces:
             if piece.num_rows:
                 rows = pa.array(np.arange(first, first + piece.num_rows))
-                first += piece.num_rows
                 plain_columns = [plain(piece[name]) for name in names]
-                yield pa.table([rows, *plain_columns], names=["row", *names])
+                for name, column in zip(names, plain_columns, strict=True):
+                    _check_text(column, file, self.theirs[name], first - start)
+                first += piece.num_rows
+                yield pa.table([rows, *plain_columns], names=[ROW, *names])
         return first
 
     def _csv(self, file: Path, names: list[str], first: int) -> Generator[pa.Table, None, int]:
@@ -85,7 +88,7 @@ class Table:
             rows = span[~np.isin(span, skipped)][: piece.num_rows]
             next_row = int(rows[-1]) + 1
             skipped[:] = [number for number in skipped if number >= next_row]
-            yield pa.table([pa.array(rows), *piece.columns], names=["row", *names])
+            yield pa.table([pa.array(rows), *piece.columns], names=[ROW, *names])
         return next_row + len(skipped)
 
 
@@ -96,13 +99,10 @@ def find(folder: Path, stem: str, theirs: dict[str, str], faults: Faults) -> Tab
     ours is taken as it is, one that lacks both is a fault. Raises InputError where a file is damaged or two files claim
     the name.
     """
-    choices = [folder / f"{stem}{suffix}" for suffix in SUFFIXES] + [folder / stem]
-    there = [path for path in choices if path.exists()]
-    if not there:
+    there = located(folder, stem)
+    if there is None:
         return None
-    if len(there) > 1:
-        raise InputError(f"{folder}: {' and '.join(path.name for path in there)} both hold the {stem}; remove one")
-    files = parts(there[0])
+    files = parts(there)
     kinds: dict[str, pa.DataType] | None = None
     for file in files:
         found = _kinds(file)
@@ -115,10 +115,19 @@ def find(folder: Path, stem: str, theirs: dict[str, str], faults: Faults) -> Tab
     named = {ours: name for ours, name in theirs.items() if name in kinds}
     for ours, name in theirs.items():
         if name not in kinds and ours not in kinds:
-            faults.add(f"{there[0].name}: column '{name}' (columns.{ours}) is missing; {listed(kinds)}")
+            faults.add(f"{there.name}: column '{name}' (columns.{ours}) is missing; {listed(kinds)}")
     taken = set(named.values())
-    named |= {name: name for name in kinds if name not in named and name not in taken}
-    return Table(there[0].name, files, {ours: kinds[name] for ours, name in named.items()}, named, faults)
+    named |= {name: name for name in kinds if name not in named and name not in taken and "\0" not in name}
+    return Table(there.name, files, {ours: kinds[name] for ours, name in named.items()}, named, faults)
+
+
+def located(folder: Path, stem: str) -> Path | None:
+    """The file or folder of the table `stem`, or None. Raises InputError where two claim the name."""
+    choices = [folder / stem, *(folder / f"{stem}{suffix}" for suffix in SUFFIXES)]
+    there = [path for path in choices if path.exists()]
+    if len(there) > 1:
+        raise InputError(f"{folder}: {' and '.join(path.name for path in there)} both hold the {stem}; remove one")
+    return there[0] if there else None
 
 
 def listed(names: Iterable[str]) -> str:
@@ -155,6 +164,22 @@ def plain_kind(kind: pa.DataType) -> pa.DataType:
         inner = plain_kind(kind.value_type)
         return pa.list_(pa.string() if pa.types.is_null(inner) else inner)
     return kind
+
+
+def _check_text(column: pa.Array, file: Path, name: str, first: int) -> None:
+    """Raise InputError where a string of a parquet file, or one in its lists, is no UTF-8. first: the column's row."""
+    if not (pa.types.is_string(column.type) or pa.types.is_list(column.type)):
+        return
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        for row, value in enumerate(column):
+            try:
+                value.as_py()
+            except UnicodeDecodeError as error:
+                what = f"{file}: column '{name}' has a string that is no UTF-8 in row {first + row}"
+                raise InputError(f"{what}; write it again") from error
+        raise
 
 
 def unreadable(file: Path, error: Exception) -> InputError:
