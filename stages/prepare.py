@@ -18,6 +18,7 @@ from stages.core import params, paths, schema, stage
 from stages.core.corpora import Corpus
 from stages.core.errors import InputError
 from stages.core.files import fresh_folder, write_json
+from stages.core.provenance import provenance
 from stages.corpus.cut import Cut, cut
 from stages.corpus.ordering import blocks
 from stages.corpus.writing import Described, write_corpus
@@ -42,7 +43,8 @@ def main(dataset: str, check: bool = False) -> None:
     if check:
         stage.log.info("%s: no fault in %s; nothing was written", dataset, settings.path or raw)
     else:
-        write_json(paths.stage_metrics(dataset, "prepare"), found)
+        told = found | {"provenance": provenance("prepare", {"dataset": dataset})}
+        write_json(paths.stage_metrics(dataset, "prepare"), told)
     for key in ("users", "items", "interactions", "categories", "cold_items", "cold_test_targets"):
         stage.log.info("%s: %s %s", dataset, f"{found[key]:,}", key.replace("_", " "))
     for reason, count in corpus.dropped.items():

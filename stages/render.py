@@ -12,6 +12,7 @@ import numpy as np
 from stages.core import params, paths, stage
 from stages.core.files import fresh_folder, write_json, write_table
 from stages.core.params import Params
+from stages.core.provenance import provenance
 from stages.core.schema import INTERACTIONS, read
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints, load
@@ -57,6 +58,7 @@ def main(dataset: str) -> None:
         "quotas": [
             [name, places] for name, places in quotas(settings.text.retrievers, settings.text.pool_size).items()
         ],
+        "provenance": provenance("render", {"dataset": dataset}),
     }
     write_json(paths.stage_metrics(dataset, "text"), told)
     stage.log.info(

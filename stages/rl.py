@@ -6,8 +6,8 @@ the other half gives the held-out reward. The optimizer `sft` descends nothing: 
 Writes models/<dataset>/<space>/<optimizer>/seed-<n> and two curves, every step and every look at the reserve; and as
 <row>/seed-<n>.parquet in data/<dataset>/heldout the rewards of the published policy on the reserve, in
 data/<dataset>/harvest the best slates that RL came upon (stages/policy/harvest.py).
-Interrupted, it goes on from the last look when it is started again with the same parameters, inputs and code. With
-SAGE_PROCESSES=n in the environment, n processes share out the users of every step.
+Interrupted, it goes on from its last checkpoint when it is started again with the same parameters, inputs and code
+(docs/runs.md). With SAGE_PROCESSES=n in the environment, n processes share out the users of every step.
 
     python -m stages.rl --dataset ml-100k --space semantic_id --optimizer sage --seed 1
 """
@@ -28,7 +28,7 @@ from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.files import fresh_folder, write_json, write_table
 from stages.core.params import Params
-from stages.core.provenance import cell_fingerprint, made_by
+from stages.core.provenance import MODELS, cell_fingerprint, made_by, provenance
 from stages.core.section import OptimizerSection
 from stages.core.sections import Rl
 from stages.core.seeding import numpy_generator
@@ -75,6 +75,7 @@ def align(
         Curve(paths.curve(dataset, row, seed)),
         Curve(paths.heldout_curve(dataset, row, seed)),
     )
+    state.checkpoint.claim()
     state.resume()
     if not state.heldout.rows:
         state.look(watch, 0)
@@ -97,6 +98,7 @@ def align(
         log_speed(step + 1, found, time.perf_counter() - started)
         if look:
             state.look(watch, step + 1)
+        state.after_step(step + 1, look)
     state.restore_best()
     rewards = watch.rewards(learner, rl.heldout_temperatures, rl.heldout_samples)
     if not learner.accelerator.is_main_process:
@@ -121,7 +123,7 @@ def align(
         write_readme(folder, facts)
     write_table(paths.harvest(dataset, row, seed), learner.harvest.table())
     write_table(paths.heldout(dataset, row, seed), rewards)
-    write_json(paths.run_metrics(dataset, row, seed), found)
+    write_json(paths.run_metrics(dataset, row, seed), {**found, "provenance": provenance(*cell, MODELS)})
     state.checkpoint.drop()
 
 

@@ -1,9 +1,9 @@
 """Supervised fine-tuning: a language model learns to write recommendations in the chosen action space.
 
 Trains on the training part less what RL and its reserve keep (stages/corpus/reserve.py), judges each epoch by the loss
-on the validation items and keeps the best. Writes models/<dataset>/<space>/warmup/seed-<n> and its curve. Interrupted,
-it goes on from the last whole epoch when it is started again with the same parameters, inputs and code. With
-SAGE_PROCESSES=n in the environment, n processes share out every batch.
+on the validation items and keeps the best. Writes models/<dataset>/<space>/warmup/seed-<n>, its curve and metrics.
+Interrupted, it goes on from its last checkpoint when it is started again with the same parameters, inputs and code
+(docs/runs.md). With SAGE_PROCESSES=n in the environment, n processes share out every batch.
 
     python -m stages.sft --dataset ml-100k --space semantic_id --seed 1
 """
@@ -22,9 +22,9 @@ from stages.core import params, paths, stage
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
 from stages.core.errors import InputError, one_of
-from stages.core.files import fresh_folder
+from stages.core.files import fresh_folder, write_json
 from stages.core.params import Params
-from stages.core.provenance import cell_fingerprint, made_by
+from stages.core.provenance import MODELS, cell_fingerprint, made_by, provenance
 from stages.corpus.histories import Histories, Ints, load
 from stages.corpus.reserve import divide
 from stages.policy import backbone, training
@@ -77,6 +77,7 @@ def train(
     if more:
         taught = MixedLessons([taught, more(actions, asking, histories)])
     checkpoint = Checkpoint(*cell_fingerprint(*cell))
+    checkpoint.claim()
     curve = Curve(paths.curve(dataset, paths.row(space, name), seed))
     best_epoch = training.fit(
         model,
@@ -91,8 +92,11 @@ def train(
         return
     with fresh_folder(paths.model(dataset, space, name, seed)) as folder:
         backbone.save(model, backbone.Card(label, actions.fingerprint, made_by(*cell)), folder)
+    found = {"best_epoch": best_epoch, "valid_loss": min(row["valid_loss"] for row in curve.rows)}
+    told = {**found, "provenance": provenance(*cell, MODELS)}
+    write_json(paths.sft_metrics(dataset, paths.row(space, name), seed), told)
     checkpoint.drop()
-    stage.log.info("best epoch %d, validation loss %s", best_epoch, min(row["valid_loss"] for row in curve.rows))
+    stage.log.info("best epoch %d, validation loss %s", *found.values())
 
 
 def lessons(

@@ -24,6 +24,7 @@ from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.files import fresh_file, rounded, write_json
 from stages.core.params import Params
+from stages.core.provenance import provenance
 from stages.core.schema import SLATES, read
 from stages.core.seeding import numpy_generator
 from stages.corpus import histories
@@ -66,10 +67,11 @@ def main(dataset: str) -> None:
     write_text(paths.report(dataset), report.markdown())
     write_text(paths.page(dataset), page(report, charts, shown))
     Curve(paths.rows_curve(dataset)).restore([rounded(plotted(line)) for line in lines["test"]])
-    summary = {row: scalars(own, row, lines) for row, own in cells.items()}
+    summary: dict[str, Any] = {row: scalars(own, row, lines) for row, own in cells.items()}
     for row, own in runs.items():
         summary[row]["rl"] = {name: mean for name in RL if (mean := over_runs(own, name)) is not None}
         summary[row]["heldout"] = scalars_of(rewards, row)
+    summary["provenance"] = provenance("tabulate", {"dataset": dataset})
     write_json(paths.summary(dataset), summary)
     stage.log.info("%d rows: %s, and with charts %s", len(cells), paths.report(dataset), paths.page(dataset))
 

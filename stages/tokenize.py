@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from stages.core import params, paths, stage
 from stages.core.curves import Curve
 from stages.core.files import fresh_folder, write_json, write_table
+from stages.core.provenance import MODELS, provenance
 from stages.core.schema import ITEMS, read
 from stages.core.sections import SemanticId
 from stages.semantic_ids.collisions import RULES
@@ -29,6 +30,7 @@ def main(dataset: str, encoder: str) -> None:
     with fresh_folder(paths.actions(dataset, "semantic_id")) as folder:
         write_table(folder / "ids.parquet", id_table(codes, found.sizes(codes)))
     told = describe(found, codes, vectors, items["categories"].to_pylist(), settings.seed)
+    told["provenance"] = provenance("tokenize", {"dataset": dataset}, (*MODELS, "scikit-learn", "scipy"))
     write_json(paths.stage_metrics(dataset, "semantic_id"), told)
     Curve(paths.codes_curve(dataset)).restore(code_counts(codes))
     stage.log.info("%.1f%% of the items had a shared id before, none after", 100 * told["collision_rate_before"])

@@ -353,6 +353,7 @@ def test_stages_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path / "repo")
     chosen = SimpleNamespace(corpus=lambda dataset: corpus(path=str(own)), encoders={"minilm": None})
     monkeypatch.setattr(params, "load", lambda: chosen)
+    monkeypatch.setattr(prepare, "provenance", lambda *cell: [])  # there is no graph here
     download.main("mine")
     prepare.main("mine")
     histories = load(Path("data/mine/corpus"))

@@ -53,10 +53,12 @@ WRITES: dict[str, Callable[..., set[Path]]] = {
     "sft": lambda dataset, space, seed: {
         paths.model(dataset, space, "warmup", seed),
         paths.curve(dataset, paths.row(space, "warmup"), seed),
+        paths.sft_metrics(dataset, paths.row(space, "warmup"), seed),
     },
     "sft_round2": lambda dataset, space, optimizer, seed: {
         paths.model(dataset, space, f"warmup_{optimizer}", seed),
         paths.curve(dataset, paths.row(space, f"warmup_{optimizer}"), seed),
+        paths.sft_metrics(dataset, paths.row(space, f"warmup_{optimizer}"), seed),
     },
     "rl_round2": lambda dataset, space, optimizer, seed: WRITES["rl"](dataset, space, f"{optimizer}_round2", seed),
     "rl": lambda dataset, space, optimizer, seed: {

@@ -123,6 +123,7 @@ def tree(tmp_path, monkeypatch):
     found = {"baselines": ["popularity"], "action_spaces": ["text"], "objectives": ["sft"]}
     monkeypatch.setattr("stages.core.params.modules", found.__getitem__)
     monkeypatch.setattr(evaluate, "provenance", lambda stage, cell: [["cell", f"{stage} {sorted(cell)}"], *HASHES])
+    monkeypatch.setattr(tabulate, "provenance", lambda stage, cell: [["cell", f"{stage}@{cell['dataset']}"], *HASHES])
     for name in ("data/published.csv", "data/published_notes.csv", "metrics/curves/figure_3.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, name)
@@ -228,7 +229,8 @@ def test_table_of_one_seed(tree):
     make_cells(tree)
     tabulate.main("toy")
     found = json.loads(paths.summary("toy").read_text())
-    assert list(found) == ["popularity", "text-sft"]
+    assert list(found) == ["popularity", "provenance", "text-sft"]
+    assert found["provenance"] == [["cell", "tabulate@toy"], *HASHES]
     assert found["text-sft"]["ndcg@10"] == 0.315465
     assert found["text-sft"]["beam.ndcg@10"] == 0.315465
     assert found["text-sft"]["intervals"] == metrics("text-sft")["intervals"]

@@ -1,5 +1,7 @@
 """Provenance of a small graph: names, what moves which hash."""
 
+from importlib.metadata import version
+
 import pytest
 
 from stages.core.errors import InputError
@@ -54,20 +56,21 @@ def root(tmp_path):
 
 def changed(root, path, text):
     """Which entries change when a file gets this text."""
-    before = provenance("evaluate", CELL, root)
+    before = provenance("evaluate", CELL, root=root)
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(text)
-    after = provenance("evaluate", CELL, root)
+    after = provenance("evaluate", CELL, root=root)
     return [old[0] for old, new in zip(before, after, strict=True) if old != new]
 
 
 def test_cell_is_named_as_dvc_names_it(root):
-    found = provenance("evaluate", CELL, root)
-    assert [entry[0] for entry in found] == ["cell", "params", "inputs", "code"]
+    found = provenance("evaluate", CELL, root=root)
+    assert [entry[0] for entry in found] == ["cell", "params", "inputs", "code", "libraries"]
     assert found[0][1] == "evaluate@toy-7"
-    assert all(len(entry[1]) == 16 for entry in found[1:])
-    assert provenance("single", {}, root)[0][1] == "single"
-    assert found == provenance("evaluate", CELL, root)
+    assert all(len(entry[1]) == 16 for entry in found[1:4])
+    assert found[4][1] == f"numpy {version('numpy')}, pyarrow {version('pyarrow')}"
+    assert provenance("single", {}, root=root)[0][1] == "single"
+    assert found == provenance("evaluate", CELL, root=root)
 
 
 @pytest.mark.parametrize(
@@ -102,4 +105,4 @@ def test_a_moved_line_between_files_is_a_change(root):
 )
 def test_faults_are_named(root, stage, cell, message):
     with pytest.raises(InputError, match=message):
-        provenance(stage, cell, root)
+        provenance(stage, cell, root=root)

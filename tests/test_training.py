@@ -75,7 +75,7 @@ def test_checkpoint_round_trip(checkpoint):
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
     assert also == values
-    assert [path.name for path in checkpoint.folder.iterdir()] == ["state.safetensors"]
+    assert {path.name for path in checkpoint.folder.iterdir()} == {"before.safetensors", "state.safetensors"}
     assert Checkpoint("sft-test", "beef").load() is None
     checkpoint.drop()
     assert checkpoint.load() is None
@@ -174,7 +174,7 @@ def test_a_resumed_run_ends_with_the_same_weights(space, tmp_path, monkeypatch):
     with pytest.raises(InterruptionError):
         fit(space, broken, tmp_path / "broken", stop_at=(3, 1))
     _, values = broken.load()
-    assert values["epoch"] == 1  # two epochs done, counted from 0
+    assert (values["epoch"], values["step"]) == (2, 0)  # two epochs done
     again, best_again, curve_again = fit(space, broken, tmp_path / "broken")
     assert (best_again, curve_again) == (best, curve)
     assert all(again[name].detach().numpy().tobytes() == weights[name].detach().numpy().tobytes() for name in weights)
@@ -190,7 +190,7 @@ def test_a_run_resumed_after_its_last_epoch_writes_its_curve_again(space, checkp
     weights, best, curve = fit(space, checkpoint, tmp_path, patience=patience, validation=validation)
     assert len(curve.splitlines()) == 1 + (4 if patience == 9 else 2)
     (tmp_path / "curve.csv").unlink()
-    monkeypatch.setattr(training, "_one_epoch", lambda *_: pytest.fail("an epoch was trained again"))
+    monkeypatch.setattr(training, "_one_step", lambda *_: pytest.fail("a batch was trained again"))
     again, best_again, curve_again = fit(space, checkpoint, tmp_path, patience=patience)
     assert (best_again, curve_again) == (best, curve) == (1, curve)
     assert all(torch.equal(again[name], weights[name]) for name in weights)

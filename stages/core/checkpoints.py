@@ -1,56 +1,163 @@
 """Resume state of a long cell, outside the working tree, so that nothing that DVC deletes or copies takes it along.
 
 It lies in SAGE_CHECKPOINTS, or in the user's cache folder, under a name made of the cell and of everything that decides
-its outcome: a run with other parameters, inputs or code never finds it. It is dropped when the cell has succeeded.
+its outcome: a run with other parameters, inputs or code never finds it. One process has it at a time. It is written
+after every epoch and every look at the reserve, every SAGE_CHECKPOINT_MINUTES (10), every SAGE_CHECKPOINT_STEPS steps
+where that is set, and before SIGTERM or Ctrl-C end the run; the state before the last is kept beside it. It is dropped
+when the cell has succeeded.
 """
 
+import hashlib
 import json
+import math
 import os
 import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.core.files import fresh_file
-from stages.core.stage import log
+from stages.core.stage import is_main_process, log
+
+FOLDER, MINUTES, STEPS = "SAGE_CHECKPOINTS", "SAGE_CHECKPOINT_MINUTES", "SAGE_CHECKPOINT_STEPS"
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 class Checkpoint:
-    """One file of tensors and small JSON values, replaced whole."""
+    """A file of tensors and small JSON values that is replaced whole, and the one before it."""
 
     def __init__(self, cell: str, fingerprint: str) -> None:
+        """Name the state. Raises InputError where the environment's pace is no number."""
         self.cell = cell
-        root = os.environ.get("SAGE_CHECKPOINTS") or Path.home() / ".cache" / "sage" / "checkpoints"
+        root = os.environ.get(FOLDER) or Path.home() / ".cache" / "sage" / "checkpoints"
         self.folder = Path(root, f"{cell}-{fingerprint}")
-        self.path = self.folder / "state.safetensors"
+        self.path, self.before = self.folder / "state.safetensors", self.folder / "before.safetensors"
+        self._lock, self._owner = FileLock(self.folder / "lock"), self.folder / "owner"
+        self._seconds, self._steps = 60 * _pace(MINUTES, 10.0), _pace(STEPS, math.inf)
+        self._saved, self._since, self._signal = time.monotonic(), 0, 0
+
+    def claim(self) -> None:
+        """Take the state for this process until it ends; from now on SIGTERM and Ctrl-C end it between two steps.
+
+        Raises InputError where another process has it, or where its folder cannot be written.
+        """
+        if is_main_process():
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire(blocking=False)
+                for part in self.folder.glob(f".{self.path.name}-*"):  # of a process that was killed while it wrote
+                    part.unlink()
+                self._owner.write_text(f"process {os.getpid()} in {Path.cwd()}")
+            except Timeout as error:
+                owner = self._owner.read_text() if self._owner.exists() else "another process"
+                raise InputError(
+                    f"{self.cell} is being run by {owner}, with the same parameters, inputs and code; wait for it and "
+                    "take its result from DVC's cache, or stop it and start again"
+                ) from error
+            except OSError as error:
+                raise InputError(
+                    f"{self.folder}: cannot be written ({error.strerror}); make room, or set {FOLDER}"
+                ) from error
+        for number in STOPPING:
+            signal.signal(number, self._ask_to_stop)
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether a signal has asked this process to stop."""
+        return self._signal > 0
+
+    def after_step(self, stop: bool, state: Callable[[], State], always: bool = False) -> None:
+        """Save the state where it is time to. always: in any case; stop: as well, and end the process."""
+        self._since += 1
+        due = self._since >= self._steps or time.monotonic() - self._saved >= self._seconds
+        if is_main_process() and (due or always or stop):
+            self.save(*state())
+        if stop:
+            log.warning("stopped; started again with the same parameters, %s goes on from here", self.cell)
+            sys.exit(128 + (self._signal or signal.SIGTERM))
 
     def save(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Replace the state."""
-        with fresh_file(self.path) as scratch:
-            whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(whole, scratch, {"values": json.dumps(values)})
-
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The state, or None where there is none; a damaged file counts as none, and is said."""
-        if not self.path.exists():
-            return None
+        """Replace the state. Where there is no room, that is said, and the state that is there stays."""
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        said = json.dumps(values)
         try:
-            with safe_open(self.path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-                values = json.loads(file.metadata()["values"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            log.warning("%s cannot be read (%s): starting from the beginning", self.path, error)
-            return None
-        log.info("resuming from %s", self.path)
-        return tensors, values
+            with fresh_file(self.path) as scratch:
+                save_file(whole, scratch, {"values": said, "digest": _digest(whole, said)})
+                if self.path.exists():
+                    self.path.replace(self.before)
+        except (SafetensorError, OSError) as error:
+            log.warning("%s: no checkpoint written (%s); the run goes on, make room", self.path, error)
+        self._saved, self._since = time.monotonic(), 0
+
+    def load(self) -> State | None:
+        """The last state that is whole, or None where there is none; what is damaged is said."""
+        for path in (self.path, self.before):
+            if not path.exists():
+                continue
+            try:
+                found = _read(path)
+            except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+                back = "going back to the one before it" if path == self.path and self.before.exists() else "not used"
+                log.warning("%s is damaged (%s): %s", path, error, back)
+                continue
+            log.info("resuming from %s", path)
+            return found
+        return None
 
     def drop(self) -> None:
         """Forget the state: the cell has succeeded."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        """Leave it to the next end of a step; a second signal ends the process at once, without saving."""
+        if self._signal:
+            raise KeyboardInterrupt
+        self._signal = number
+        log.warning("stopping after this step, with a checkpoint; once more to stop at once, without")
+
+
+def _pace(name: str, default: float) -> float:
+    """A positive number of the environment. It stands in no command: it would be part of DVC's keys."""
+    value = os.environ.get(name, "")
+    try:
+        number = float(value) if value else default
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise InputError(f"{name}={value} is no number above 0")
+    return number
+
+
+def _digest(tensors: dict[str, Tensor], said: str) -> str:
+    """A hash of everything in a state: damage does not always make a file unreadable."""
+    digest = hashlib.sha256(said.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> State:
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        said, digest = file.metadata()["values"], file.metadata()["digest"]
+    if _digest(tensors, said) != digest:
+        raise ValueError("its hash is another")
+    return tensors, json.loads(said)
 
 
 def model_state(prefix: str, model: torch.nn.Module) -> dict[str, Tensor]:

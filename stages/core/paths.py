@@ -61,6 +61,11 @@ def run_metrics(dataset: str, row: str, seed: int) -> Path:
     return Path("metrics", dataset, row, f"rl-{seed}.json")
 
 
+def sft_metrics(dataset: str, row: str, seed: int) -> Path:
+    """What SFT came to."""
+    return Path("metrics", dataset, row, f"sft-{seed}.json")
+
+
 def stage_metrics(dataset: str, stage: str) -> Path:
     """Counts and reports of the stages before training: `prepare`, `semantic_id`."""
     return Path("metrics", dataset, f"{stage}.json")

@@ -1,14 +1,18 @@
-"""What a cell's numbers came from: hashes of its parameters, inputs and code, beside them in the metrics file.
+"""What a cell's numbers came from: hashes of its parameters, inputs and code, and versions, beside them in the metrics.
 
 dvc.lock holds the same and more, but does not travel with a JSON file that somebody copies. The values are lists
 because DVC shows scalars of metrics files in its diffs and leaves lists out. Code is what the stage itself depends on;
-the stages before it are covered by the hashes of their outputs, the inputs here.
+the stages before it are covered by the hashes of their outputs, the inputs here. A model's files name cell and
+parameters alone, and the metrics of the same cell the rest: a comment in the code, or a library's new version, then
+gives the same bytes, and what is behind the model does not run again. The commit stands in none: stages/show.py adds
+it.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +21,18 @@ import yaml
 from stages.core.errors import InputError
 
 DIGITS = 16  # hex digits of a hash
+TABLES = ("numpy", "pyarrow")  # libraries that figures pass through
+MODELS = (*TABLES, "accelerate", "peft", "torch", "transformers")
 TEMPLATE = re.compile(r"\$\{([\w.-]+)\}")
 
 
-def provenance(stage: str, coordinates: dict[str, str | int], root: Path = Path()) -> list[list[str]]:
-    """Return [["cell", name], ["params", hash], ["inputs", hash], ["code", hash]] of one cell of dvc.yaml.
+def provenance(
+    stage: str, coordinates: dict[str, str | int], libraries: Iterable[str] = TABLES, root: Path = Path()
+) -> list[list[str]]:
+    """Return ["cell", name], ["params", hash], ["inputs", hash], ["code", hash] and ["libraries", versions] of a cell.
 
-    coordinates: the values of the stage's matrix keys. Deps under stages/ are code, the others inputs. Raises
-    InputError where dvc.yaml has no such stage or coordinate, params.yaml no such key, or a dep does not exist.
+    coordinates: the values of the stage's matrix keys in dvc.yaml. Deps under stages/ are code, the others inputs.
+    Raises InputError where dvc.yaml has no such stage or coordinate, params.yaml no such key, or a dep does not exist.
     """
     graph, values = _yaml(root / "dvc.yaml"), _yaml(root / "params.yaml")
     if stage not in graph["stages"]:
@@ -41,6 +49,7 @@ def provenance(stage: str, coordinates: dict[str, str | int], root: Path = Path(
         ["params", hashlib.sha256(read.encode()).hexdigest()[:DIGITS]],
         ["inputs", hash_of(root, [dep for dep in deps if dep not in code])],
         ["code", hash_of(root, code)],
+        ["libraries", ", ".join(f"{library} {version(library)}" for library in sorted(libraries))],
     ]
 
 
@@ -50,13 +59,13 @@ def made_by(stage: str, coordinates: dict[str, str | int], root: Path = Path()) 
     Two runs with other parameters then differ in their files, also where a parameter had no effect; comments in code,
     which another hash covers, leave them alone.
     """
-    found = dict(provenance(stage, coordinates, root))
+    found = dict(provenance(stage, coordinates, (), root))
     return f"{found['cell']} {found['params']}"
 
 
 def cell_fingerprint(stage: str, coordinates: dict[str, str | int], root: Path = Path()) -> tuple[str, str]:
-    """Return a cell's name and one hash over everything that decides its outcome."""
-    (_, cell), *hashes = provenance(stage, coordinates, root)
+    """Return a model's cell and one hash over everything that decides its outcome, but for the hardware."""
+    (_, cell), *hashes = provenance(stage, coordinates, MODELS, root)
     return cell, hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:DIGITS]
 
 

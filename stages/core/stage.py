@@ -78,8 +78,8 @@ def run(
     except InputError as error:
         log.error("error: %s", error)
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
+    except Exception as error:
+        if not _no_room(error):
             raise
         log.error("error: %s: no space is left to write there (%s); make room and run again", _place(error), error)
         sys.exit(1)
@@ -88,9 +88,9 @@ def run(
         sys.exit(130)
 
 
-def _place(error: OSError) -> str:
+def _place(error: Exception) -> str:
     """The file of an error of writing, where it names one."""
-    return str(error.filename or Path.cwd())
+    return str(getattr(error, "filename", None) or Path.cwd())
 
 
 def is_main_process() -> bool:
@@ -105,6 +105,12 @@ def _processes() -> int:
         log.error("error: %s=%s is no number of processes", PROCESSES, value)
         sys.exit(1)
     return int(value)
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether a write failed because the disk or the quota is full, also where a library says so in words alone."""
+    said = any(os.strerror(code) in str(error) for code in DISK_FULL)
+    return said or (isinstance(error, OSError) and error.errno in DISK_FULL)
 
 
 def _module_name() -> str:

@@ -33,6 +33,11 @@ def total(values: Tensor, accelerator: Accelerator) -> Tensor:
     return accelerator.reduce(values, "sum") if accelerator.num_processes > 1 else values
 
 
+def any_of(said: bool, accelerator: Accelerator) -> bool:
+    """Whether one process says so, at least: all of them then do the same."""
+    return bool(total(torch.tensor(float(said), device=accelerator.device), accelerator))
+
+
 def sum_gradients(weights: Iterable[torch.nn.Parameter], accelerator: Accelerator) -> None:
     """Add up the gradients of the processes, in one message."""
     if accelerator.num_processes == 1:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from stages.core import stage
 from stages.core.checkpoints import (
     Checkpoint,
+    State,
     load_model_state,
     load_optimizer_state,
     model_state,
@@ -16,6 +16,7 @@ from stages.core.checkpoints import (
 from stages.core.curves import Curve
 from stages.policy.algorithm import Learner
 from stages.policy.heldout import Watch
+from stages.policy.processes import any_of
 
 PUBLISHED = ("heldout_reward", "heldout_greedy_reward")
 
@@ -34,34 +35,36 @@ class RunState:
     best_step: int = 0
 
     def look(self, watch: Watch, step: int) -> None:
-        """Judge the policy after `step` steps, keep it if it is the best, and make a checkpoint."""
+        """Judge the policy after `step` steps and keep it if it is the best."""
         found = watch.look(self.learner, step)
         if step > 0 and found["selection_reward"] > self.best_reward:
             self.best_reward, self.best_step = found["selection_reward"], step
             self.best = snapshot("best", self.learner.model)
         self.heldout.add(step=step, **found)
+
+    def after_step(self, step: int, looked: bool) -> None:
+        """Count a step; save after a look and where it is time, and stop where a process was asked to."""
         self.step = step
-        if not stage.is_main_process():
-            return
-        self.checkpoint.save(
-            {
-                **model_state("model", self.learner.model),
-                **self.best,
-                **optimizer_state(self.learner.optimizer),
-            },
-            {
-                "step": step,
-                "best_reward": self.best_reward if self.best else None,
-                "best_step": self.best_step,
-                "entropy_mean": self.learner.entropy_mean.value,
-                "curve": self.curve.rows,
-                "heldout": self.heldout.rows,
-                "harvest": self.learner.harvest.rows() if self.learner.harvest else [],
-            },
-        )
+        stop = any_of(self.checkpoint.stop_asked, self.learner.accelerator)
+        self.checkpoint.after_step(stop, self._state, always=looked)
+
+    def _state(self) -> State:
+        return {
+            **model_state("model", self.learner.model),
+            **self.best,
+            **optimizer_state(self.learner.optimizer),
+        }, {
+            "step": self.step,
+            "best_reward": self.best_reward if self.best else None,
+            "best_step": self.best_step,
+            "entropy_mean": self.learner.entropy_mean.value,
+            "curve": self.curve.rows,
+            "heldout": self.heldout.rows,
+            "harvest": self.learner.harvest.rows() if self.learner.harvest else [],
+        }
 
     def resume(self) -> None:
-        """Go back to the last look, if there was one."""
+        """Go back to the last checkpoint, if there is one."""
         if (state := self.checkpoint.load()) is None:
             return
         tensors, values = state
