@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -17,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
 
 import stages  # noqa: E402, F401 - sets what OpenMP reads before a test imports torch
 from stages.core.checkpoints import Checkpoint  # noqa: E402
-from tests import small_policy  # noqa: E402
+from tests import small_pipeline, small_policy  # noqa: E402
 
 
 @pytest.fixture
@@ -38,6 +39,20 @@ def python(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run([sys.executable, *arguments], cwd=project, capture_output=True, text=True, timeout=300)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small pipeline after its first run, made once for all processes of a test run: copy it, do not change it."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    with FileLock(base / "first-run.lock"):
+        made = base / "first-run"
+        if not (made / "whole").exists():
+            small_pipeline.first_run(made)
+            (made / "whole").touch()
+    return made / "repository"
 
 
 @pytest.fixture(scope="module")

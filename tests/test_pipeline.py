@@ -1,6 +1,5 @@
-"""The real DAG on a small real slice of MovieLens-100K, in a temporary repository: run, run again, change, share.
+"""The real DAG on a small real slice of MovieLens-100K (small_pipeline.py): run, run again, change.
 
-Small means 40 users, a model of 20,000 weights and two RL steps; every stage, library and file format is the real one.
 The tests build on one another, in the order in which a newcomer meets them.
 """
 
@@ -14,22 +13,16 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from stages.core import params
-from stages.corpus import movielens
 from tests.browser import needs_chromium, opened
+from tests.small_pipeline import ROOT, environment, run, stages_run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
-USERS = 40
 ROWS = [
     "popularity",
     "semantic_id-gbpo",
@@ -39,112 +32,33 @@ ROWS = [
     "transitions",
 ]
 SAGE_CELLS = {
-    "rl@slice-semantic_id-sage-1",
-    "recommend@slice-semantic_id-sage-1",
-    "evaluate@slice-semantic_id-sage-1",
-    "tabulate@slice",
+    "rl@ml-100k-semantic_id-sage-1",
+    "recommend@ml-100k-semantic_id-sage-1",
+    "evaluate@ml-100k-semantic_id-sage-1",
+    "tabulate@ml-100k",
 }
 
 
-LAST = ("evaluate@slice-semantic_id-sage-1", "tabulate@slice")
+LAST = ("evaluate@ml-100k-semantic_id-sage-1", "tabulate@ml-100k")
 KILLS = int(os.environ.get("SAGE_TEST_KILLS", "1"))  # moments at which sft and rl are killed
 
 
-def environment(repository: Path) -> dict[str, str]:
-    """This interpreter's environment, with checkpoints beside the repository."""
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "SAGE_CHECKPOINTS": str(repository.parent / "checkpoints"),
-        **{f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-    }
-
-
-def run(repository: Path, *command: str) -> str:
-    """Run a command in a repository; its output, or a failure that shows it."""
-    done = subprocess.run(command, cwd=repository, env=environment(repository), capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout + done.stderr
-
-
-def stages_run(output: str) -> set[str]:
-    """Names of the stages whose command DVC started."""
-    return set(re.findall(r"Running stage '([^']+)'", output))
-
-
-def write_slice(folder: Path, raw: Path) -> None:
-    """The first users of MovieLens-100K in the form of somebody's own data."""
-    log = movielens.read(raw, params.load().corpus("ml-100k"))
-    (interactions,) = log.batches
-    users = log.users["user_id"].slice(0, USERS)
-    interactions = interactions.filter(pc.is_in(interactions["user_id"], users.combine_chunks()))
-    rows = np.flatnonzero(pc.is_in(log.item_ids, pc.unique(interactions["item_id"])).to_numpy(zero_copy_only=False))
-    ids = log.item_ids.take(pa.array(rows))
-    items = pa.concat_tables(log.describe(rows, ids)).drop_columns("text").append_column("item_id", ids)
-    folder.mkdir()
-    pq.write_table(interactions, folder / "interactions.parquet")
-    pq.write_table(items, folder / "items.parquet")
-
-
-def write_params(repository: Path, data: Path) -> None:
-    """The shipped parameters, with the slice as the only data set and everything made small."""
-    path = repository / "params.yaml"
-    values = yaml.safe_load(path.read_text())
-    values["datasets"] = ["slice"]
-    values["corpora"]["slice"] = {
-        **values["corpora"]["ml-100k"],
-        "source": "local",
-        "path": str(data),
-        "category_level": None,
-    }
-    values["semantic_id"]["codebook_size"] = 32
-    tiny = values["backbones"]["tiny"]
-    tiny["architecture"] |= {"hidden_size": 16, "layers": 1, "heads": 2, "feed_forward": 32}
-    tiny["spaces"]["text"]["sft"] |= {"epochs": 1}
-    values["text"] |= {"pool_size": 12, "vocabulary": 1000}
-    values["sft"] |= {"epochs": 2, "batch_items": 128, "history_items": 10}
-    values["rl"] |= {"rollouts": 2, "contexts": 4, "group_size": 4, "evaluate_every": 1, "cold_contexts": 2}
-    values["harvest"] |= {"min_reward": 0.01}
-    values["recommend"] |= {"beam_width": 20}
-    values["evaluate"] |= {"resamples": 100}
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
-
-
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the tree at hand and the slice beside it, after the first `dvc repro`."""
-    base = tmp_path_factory.mktemp("pipeline")
-    (base / "raw").mkdir()
-    movielens.download(params.load(ROOT / "params.yaml").corpus("ml-100k"), base / "raw")
-    write_slice(base / "slice-source", base / "raw")
-    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    for name in filter(None, listed):
-        source = ROOT / name
-        kept = not name.startswith(("metrics/", "dvc.lock")) and source.is_file()
-        if kept:
-            target = base / "repository" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
-    repository = base / "repository"
-    write_params(repository, base / "slice-source")
-    run(repository, "git", "init", "-q")
-    output = run(repository, "dvc", "repro")
-    assert len(stages_run(output)) == 25
-    run(repository, "git", "add", "-A")
-    run(repository, "git", "commit", "-qm", "first run")
-    return repository
+def repository(first_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first run, to be changed by these tests."""
+    return shutil.copytree(first_run, tmp_path_factory.mktemp("pipeline") / "repository")
 
 
 def test_first_run_fills_the_table(repository: Path) -> None:
-    summary = json.loads((repository / "metrics/slice.json").read_text())
+    summary = json.loads((repository / "metrics/ml-100k.json").read_text())
     assert sorted(row for row in summary if isinstance(summary[row], dict) and "ndcg@10" in summary[row]) == ROWS
-    report = (repository / "reports/slice.md").read_text()
+    report = (repository / "reports/ml-100k.md").read_text()
     assert all(row in report for row in ROWS)
 
 
 @needs_chromium
 def test_the_report_and_the_plots_draw_without_a_network(repository: Path, tmp_path: Path) -> None:
-    page = repository / "reports/slice.html"
+    page = repository / "reports/ml-100k.html"
     shown = opened(page, tmp_path)
     assert (shown.errors, shown.requests) == ([], [])
     assert shown.dom.count('data-drawn="yes"') == page.read_text().count('class="chart" id=') == 7
@@ -156,33 +70,33 @@ def test_the_report_and_the_plots_draw_without_a_network(repository: Path, tmp_p
 
 def test_one_user_of_one_cell(repository: Path) -> None:
     """Titles and scores of the slate in the file; the title that was held out is marked where it is in."""
-    users = pd.read_parquet(repository / "data/slice/corpus/users.parquet")["user_id"]
+    users = pd.read_parquet(repository / "data/ml-100k/corpus/users.parquet")["user_id"]
     command = (
         sys.executable,
         "-m",
         "stages.show",
         "--dataset",
-        "slice",
+        "ml-100k",
         "--row",
         "semantic_id-sage",
         "--user",
         users[3],
     )
     said = run(repository, *command)
-    slates = pd.read_parquet(repository / "data/slice/slates/semantic_id-sage/seed-1.parquet")
+    slates = pd.read_parquet(repository / "data/ml-100k/slates/semantic_id-sage/seed-1.parquet")
     own = slates[(slates["user"] == 3) & (slates["split"] == "test") & (slates["decoder"] == "slate")]
-    titles = pd.read_parquet(repository / "data/slice/corpus/items.parquet")["title"]
+    titles = pd.read_parquet(repository / "data/ml-100k/corpus/items.parquet")["title"]
     for rank, item, score in own.sort_values("rank")[["rank", "item", "score"]].itertuples(index=False):
         assert re.search(rf"^ +{rank}  {re.escape(titles[item][:70])} +{score:.4f}", said, re.MULTILINE)
-    assert "rl@slice-semantic_id-sage-1" in said
+    assert "rl@ml-100k-semantic_id-sage-1" in said
     refused = subprocess.run([*command[:-1], "nobody"], cwd=repository, capture_output=True, text=True)
     assert refused.returncode == 1
     assert "--user: 'nobody' is none of the 40 users of the corpus" in refused.stderr
 
 
 def test_slates_are_whole_lists_of_unseen_items(repository: Path) -> None:
-    slates = pd.read_parquet(repository / "data/slice/slates/semantic_id-sage/seed-1.parquet")
-    log = pd.read_parquet(repository / "data/slice/corpus/interactions.parquet")
+    slates = pd.read_parquet(repository / "data/ml-100k/slates/semantic_id-sage/seed-1.parquet")
+    log = pd.read_parquet(repository / "data/ml-100k/corpus/interactions.parquet")
     seen = set(zip(*log[log["split"] == "train"][["user", "item"]].to_numpy().T, strict=True))
     assert (slates.groupby(["user", "split", "decoder"])["item"].nunique() == 10).all()
     assert not seen & set(zip(slates["user"], slates["item"], strict=True))
@@ -190,11 +104,11 @@ def test_slates_are_whole_lists_of_unseen_items(repository: Path) -> None:
 
 
 def test_curves_hold_every_diagnostic(repository: Path) -> None:
-    steps = pd.read_csv(repository / "metrics/curves/slice/semantic_id-sage/seed-1.csv")
+    steps = pd.read_csv(repository / "metrics/curves/ml-100k/semantic_id-sage/seed-1.csv")
     named = {"reward_click", "reward_like", "kl", "cold_mass", "ratio_max", "at_upper_bound", "lambda_mean"}
     assert named <= set(steps.columns)
     assert steps["step"].tolist() == [1, 2]
-    looks = pd.read_csv(repository / "metrics/curves/slice/semantic_id-sage/heldout-1.csv")
+    looks = pd.read_csv(repository / "metrics/curves/ml-100k/semantic_id-sage/heldout-1.csv")
     assert looks["step"].tolist() == [0, 1, 2]
 
 
@@ -207,7 +121,7 @@ def test_second_run_does_nothing(repository: Path) -> None:
 def test_one_override_reruns_only_what_depends_on_it(repository: Path) -> None:
     output = run(repository, "dvc", "exp", "run", "-S", "sage.eps_boost=0.5")
     assert stages_run(output) == SAGE_CELLS
-    changed = run(repository, "dvc", "metrics", "diff", "--targets", "metrics/slice.json")
+    changed = run(repository, "dvc", "metrics", "diff", "--targets", "metrics/ml-100k.json")
     assert not changed or {line.split()[1].split(".")[0] for line in changed.splitlines()[1:]} == {"semantic_id-sage"}
     back = run(repository, "dvc", "exp", "run", "-S", "sage.eps_boost=0.3")
     assert not stages_run(back)
@@ -215,30 +129,19 @@ def test_one_override_reruns_only_what_depends_on_it(repository: Path) -> None:
 
 def test_a_cell_run_again_gives_the_same_bytes(repository: Path) -> None:
     before = (repository / "dvc.lock").read_text()
-    for cell in ("sft@slice-semantic_id-1", "rl@slice-semantic_id-sage-1", *LAST):
+    for cell in ("sft@ml-100k-semantic_id-1", "rl@ml-100k-semantic_id-sage-1", *LAST):
         output = run(repository, "dvc", "repro", "--force", "--single-item", cell)
         assert stages_run(output) == {cell}
     assert (repository / "dvc.lock").read_text() == before
     assert not run(repository, "git", "status", "--porcelain", "metrics", "dvc.lock")
 
 
-def test_a_colleague_pulls_and_trains_nothing(repository: Path, tmp_path: Path) -> None:
-    run(repository, "git", "checkout", "-q", ".")
-    run(repository, "dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote"))
-    run(repository, "git", "commit", "-qam", "remote")
-    run(repository, "dvc", "push", "--run-cache")
-    clone = tmp_path / "clone"
-    run(tmp_path, "git", "clone", "-q", str(repository), str(clone))
-    run(clone, "dvc", "pull", "--run-cache")
-    assert not stages_run(run(clone, "dvc", "repro"))
-
-
 def test_two_seeds_of_two_optimizers(repository: Path) -> None:
     overrides = ["optimizers=[sft,sage]", "seeds=[1,2]", "baselines=[popularity]"]
     output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
-    assert {"sft@slice-semantic_id-2", "rl@slice-semantic_id-sage-2"} <= stages_run(output)
+    assert {"sft@ml-100k-semantic_id-2", "rl@ml-100k-semantic_id-sage-2"} <= stages_run(output)
     assert not any("grpo" in stage for stage in stages_run(output))
-    summary = json.loads((repository / "metrics/slice.json").read_text())
+    summary = json.loads((repository / "metrics/ml-100k.json").read_text())
     assert "semantic_id-gbpo" not in summary
     assert "semantic_id-sage" in summary
 
@@ -246,10 +149,10 @@ def test_two_seeds_of_two_optimizers(repository: Path) -> None:
 def test_one_line_runs_a_second_round(repository: Path) -> None:
     """SFT learns from what RL found, RL starts from it; the harvest holds nothing that users are judged by."""
     output = run(repository, "dvc", "exp", "run", "-S", "second_round=[sage]", "-S", "seeds=[1]")
-    again = {f"{stage}_round2@slice-semantic_id-sage-1" for stage in ("sft", "rl", "recommend", "evaluate")}
-    assert stages_run(output) == again | {"tabulate@slice"}
-    harvest = pd.read_parquet(repository / "data/slice/harvest/semantic_id-sage/seed-1.parquet").explode("items")
-    log = pd.read_parquet(repository / "data/slice/corpus/interactions.parquet")
+    again = {f"{stage}_round2@ml-100k-semantic_id-sage-1" for stage in ("sft", "rl", "recommend", "evaluate")}
+    assert stages_run(output) == again | {"tabulate@ml-100k"}
+    harvest = pd.read_parquet(repository / "data/ml-100k/harvest/semantic_id-sage/seed-1.parquet").explode("items")
+    log = pd.read_parquet(repository / "data/ml-100k/corpus/interactions.parquet")
     judged = log[log["split"] != "train"]
     assert len(harvest)
     kept = set(zip(harvest["user"], harvest["items"], strict=True))
@@ -257,22 +160,22 @@ def test_one_line_runs_a_second_round(repository: Path) -> None:
     later = harvest.merge(log, left_on=["user", "items"], right_on=["user", "item"], suffixes=("", "_log"))
     assert len(later) == len(harvest)
     assert (later["position_log"] >= later["position"]).all()
-    curve = pd.read_csv(repository / "metrics/curves/slice/semantic_id-warmup_sage/seed-1.csv")
+    curve = pd.read_csv(repository / "metrics/curves/ml-100k/semantic_id-warmup_sage/seed-1.csv")
     high = harvest[harvest["reward"] >= params.load(repository / "params.yaml").harvest.min_reward]
     assert (curve["harvested"] == high.groupby(["user", "position"]).ngroups).all()
-    assert "| semantic_id-sage_round2 | slate |" in (repository / "reports/slice.md").read_text()
+    assert "| semantic_id-sage_round2 | slate |" in (repository / "reports/ml-100k.md").read_text()
 
 
 def test_one_line_runs_the_ablations(repository: Path) -> None:
     """SAGE less each part, behind the cells that are there; Figure 5 is drawn then."""
-    output = run(repository, "dvc", "exp", "run", "-S", "ablation_datasets=[slice]", "-S", "seeds=[1]")
-    names = [f"slice-semantic_id-sage-{name}-1" for name in params.load(ROOT / "params.yaml").ablations]
+    output = run(repository, "dvc", "exp", "run", "-S", "ablation_datasets=[ml-100k]", "-S", "seeds=[1]")
+    names = [f"ml-100k-semantic_id-sage-{name}-1" for name in params.load(ROOT / "params.yaml").ablations]
     ablated = {f"{stage}_ablation@{name}" for stage in ("rl", "recommend", "evaluate") for name in names}
-    assert stages_run(output) == ablated | {"tabulate@slice"}
-    assert "Ablation (Figure 5)" in (repository / "reports/slice.html").read_text()
-    found = json.loads((repository / "metrics/slice/semantic_id-sage_no_boost/seed-1.json").read_text())
-    assert found["provenance"][0] == ["cell", "evaluate_ablation@slice-semantic_id-sage-sage_no_boost-1"]
-    readme = (repository / "models/slice/semantic_id/sage_no_boost/seed-1/README.md").read_text()
+    assert stages_run(output) == ablated | {"tabulate@ml-100k"}
+    assert "Ablation (Figure 5)" in (repository / "reports/ml-100k.html").read_text()
+    found = json.loads((repository / "metrics/ml-100k/semantic_id-sage_no_boost/seed-1.json").read_text())
+    assert found["provenance"][0] == ["cell", "evaluate_ablation@ml-100k-semantic_id-sage-sage_no_boost-1"]
+    readme = (repository / "models/ml-100k/semantic_id/sage_no_boost/seed-1/README.md").read_text()
     assert '"eps_boost": 0.0' in readme
 
 
@@ -293,12 +196,12 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(repository, tmp_path, 
     values["sft"] |= {"epochs": 8, "patience": 8}
     values["rl"] |= {"rollouts": 8, "evaluate_every": 2, "contexts": 8}
     (copy / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    coordinates = ["--dataset", "slice", "--space", "semantic_id", "--seed", "1"]
+    coordinates = ["--dataset", "ml-100k", "--space", "semantic_id", "--seed", "1"]
     command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], *coordinates]
 
-    model = copy / "models/slice/semantic_id" / outs[0]
-    curves = [copy / "metrics/curves/slice" / out for out in outs[1:]]
-    harvest = [copy / "data/slice/harvest/semantic_id-sage/seed-1.parquet"]
+    model = copy / "models/ml-100k/semantic_id" / outs[0]
+    curves = [copy / "metrics/curves/ml-100k" / out for out in outs[1:]]
+    harvest = [copy / "data/ml-100k/harvest/semantic_id-sage/seed-1.parquet"]
 
     def outcome() -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in [*sorted(model.iterdir()), *curves, *harvest]}
@@ -343,10 +246,10 @@ def test_a_run_that_diverges_publishes_nothing(repository, tmp_path, stage, mess
     values[stage[0]]["weight_decay"] = 1e30
     (copy / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     policy = (
-        copy / "models/slice/semantic_id" / ("warmup" if stage[0] == "sft" else "sage") / "seed-1/model.safetensors"
+        copy / "models/ml-100k/semantic_id" / ("warmup" if stage[0] == "sft" else "sage") / "seed-1/model.safetensors"
     )
     before = policy.read_bytes()
-    command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], "--dataset", "slice", "--space", "semantic_id"]
+    command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], "--dataset", "ml-100k", "--space", "semantic_id"]
     done = subprocess.run([*command, "--seed", "1"], cwd=copy, env=environment(copy), capture_output=True, text=True)
     assert done.returncode == 1
     assert re.search(message, done.stderr.splitlines()[-1])
@@ -361,23 +264,23 @@ def test_native_text_by_one_override(repository: Path) -> None:
     overrides = ["action_spaces=[semantic_id,text]", "optimizers=[sft,sage]", "baselines=[]", "seeds=[1]"]
     overrides += ["recommend.free=true", "ablation_datasets=[]", "second_round=[]"]
     output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
-    assert {"sft@slice-text-1", "rl@slice-text-sage-1"} <= stages_run(output)
-    assert not any(stage.startswith(("sft@slice-semantic_id", "rl@slice-semantic_id")) for stage in stages_run(output))
-    report = (repository / "reports/slice.md").read_text()
+    assert {"sft@ml-100k-text-1", "rl@ml-100k-text-sage-1"} <= stages_run(output)
+    assert not any(stage.startswith(("sft@ml-100k-semantic_id", "rl@ml-100k-semantic_id")) for stage in stages_run(output))
+    report = (repository / "reports/ml-100k.md").read_text()
     rows = ["| text-sft | slate |", "| text-sage | slate |", "| text-sage | beam |", "| text-sage | free |"]
     rows += ["| semantic_id-sft | slate |", "| semantic_id-sage | slate |"]
     assert all(row in report for row in rows)
     assert report.count("| text | pool |") == 5  # the retriever's own order, once per table
-    found = json.loads((repository / "metrics/slice/text-sage/seed-1.json").read_text())
+    found = json.loads((repository / "metrics/ml-100k/text-sage/seed-1.json").read_text())
     assert found["invalid_share"] == 0
     assert (
         found["detail"]["test"]["pool"]["recall@10"][0]
-        <= json.loads((repository / "metrics/slice/text.json").read_text())["pool_recall"]["test"]
+        <= json.loads((repository / "metrics/ml-100k/text.json").read_text())["pool_recall"]["test"]
     )
-    curve = repository / "metrics/curves/slice/text-sage/seed-1.csv"
+    curve = repository / "metrics/curves/ml-100k/text-sage/seed-1.csv"
     alone = pd.read_csv(curve)
     shared = {**environment(repository), "SAGE_PROCESSES": "2", "OMP_NUM_THREADS": "1"}
-    command = ["dvc", "repro", "--force", "--single-item", "rl@slice-text-sage-1"]
+    command = ["dvc", "repro", "--force", "--single-item", "rl@ml-100k-text-sage-1"]
     done = subprocess.run(command, cwd=repository, env=shared, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     together = pd.read_csv(curve)

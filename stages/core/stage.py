@@ -35,6 +35,9 @@ COORDINATES = {
     "seed": "seed of everything random in this cell",
     "user": "the source's id of a user",
     "split": "test, or valid",
+    "rev": "commit, branch or tag of Git to compare with",
+    "report": "address of the report with charts",
+    "remote": "name of a DVC remote that has to hold the data; without it none is asked",
     "decoder": "slate, beam, list, ..; without it the one that the row is judged by",
 }
 
