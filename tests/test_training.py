@@ -1,4 +1,4 @@
-"""Model folders, checkpoints and the training loop of SFT."""
+"""Model folders and the training loop of SFT."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -63,31 +63,6 @@ def test_the_seed_draws_the_weights(space):
     first, again, other = (model_state("x", scratch(space.new_tokens, seed)) for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
-
-
-def test_checkpoint_round_trip(checkpoint):
-    assert checkpoint.load() is None
-    tensors = {"a": torch.randn(3, 2), "step": torch.tensor(7.0)}
-    values = {"epoch": 3, "best_loss": 0.1 + 0.2, "curve": [{"epoch": 1}], "none": None}
-    checkpoint.save({"a": torch.zeros(3, 2)}, {})
-    checkpoint.save(tensors, values)
-    found, also = checkpoint.load()
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
-    assert also == values
-    assert {path.name for path in checkpoint.folder.iterdir()} == {"before.safetensors", "state.safetensors"}
-    assert Checkpoint("sft-test", "beef").load() is None
-    checkpoint.drop()
-    assert checkpoint.load() is None
-    checkpoint.drop()  # dropping nothing is no fault
-
-
-@pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
-def test_a_damaged_checkpoint_counts_as_none(checkpoint, damage):
-    checkpoint.save({"a": torch.randn(30)}, {"epoch": 1})
-    whole = checkpoint.path.read_bytes()
-    checkpoint.path.write_bytes(whole[:-20] if damage is None else damage)
-    assert checkpoint.load() is None
 
 
 # -------------------------------------------------------------------------------------------------- training
