@@ -1,0 +1,43 @@
+"""A policy, its ids and its corpus out of the registry, into a fresh folder, and a slate in three lines."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.small_pipeline import ROOT, environment, run
+
+LINES = re.search(r"```python\n(from stages\.serve.*?)```", (ROOT / "docs/team.md").read_text(), re.DOTALL)[1]
+
+
+@pytest.mark.slow
+def test_a_slate_from_the_registry(first_run: Path, tmp_path: Path) -> None:
+    """Ten titles of the catalogue, none of them of the history, the same as the policy gives in place."""
+    repository = shutil.copytree(first_run, tmp_path / "a" / "repository")
+    (tmp_path / "remote").mkdir()
+    run(repository, "dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    run(repository, "git", "commit", "-qam", "remote")
+    run(repository, "dvc", "push")
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    for name, folder in (("ml-100k-sage", "policy"), ("ml-100k-ids", "ids"), ("ml-100k-corpus", "corpus")):
+        run(repository, "gto", "register", name)
+        run(fresh, "dvc", "artifacts", "get", str(repository), name, "-o", folder)
+    assert "rl@ml-100k-semantic_id-sage-1" in (fresh / "policy/README.md").read_text()
+    shutil.rmtree(repository / "models")
+    shutil.rmtree(repository / "data")
+    said = run(fresh, sys.executable, "-c", LINES, PYTHONPATH=str(repository))
+    slate = ast.literal_eval(said.strip().splitlines()[-1])
+    titles = dict(pd.read_parquet(fresh / "corpus/items.parquet")[["item_id", "title"]].to_numpy().tolist())
+    assert len(slate) == len(dict(slate)) == 10
+    assert all(titles[item] == title for item, title in slate)
+    assert not {"50", "172", "181"} & dict(slate).keys()
+    unknown = LINES.replace('"50"', '"none"')
+    own = {**environment(repository), "PYTHONPATH": str(repository)}
+    done = subprocess.run([sys.executable, "-c", unknown], cwd=fresh, env=own, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].endswith("InputError: 'none' is no item_id of the catalogue")
