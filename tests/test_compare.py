@@ -55,7 +55,7 @@ def test_the_comment_on_a_branch(repository: Path, tmp_path: Path) -> None:
     text = run(checkout, ".ci/compare", "origin/main", "https://example.org/report")
     assert text.startswith("## Compared with `origin/main` (")
     assert "| `sage.eps_boost` | `0.3` | `0.5` |" in text
-    assert "| `sage.lr` | `null` | `0.05` |" in text
+    assert "| `sage.lr` | - | `0.05` |" in text
     assert "[The report with charts](https://example.org/report)" in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") - line.count("\\|") for line in block.splitlines()}) == 1

@@ -248,6 +248,7 @@ def test_a_run_resumed_after_its_last_look_writes_its_curves_again(space, checkp
     for step in (1, 2, 3):
         state.curve.add(step=step, **one_step(state.learner, step))
         state.look(watch, step)
+        state.after_step(step, looked=True)
         weights.append({name: weight.clone() for name, weight in model_state("x", state.learner.model).items()})
     again = start("second")
     again.resume()

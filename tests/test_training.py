@@ -141,15 +141,18 @@ def fit(
     return model_state("x", model), best, (folder / "curve.csv").read_bytes()
 
 
-def test_a_resumed_run_ends_with_the_same_weights(space, tmp_path, monkeypatch):
-    """Stopped in epoch 3 at step 1, taken up again: weights, best epoch and curve are those of an undisturbed run."""
+@pytest.mark.parametrize(("pace", "at"), [("99", (2, 0)), ("1", (2, 1))])
+def test_a_resumed_run_ends_with_the_same_weights(space, tmp_path, monkeypatch, pace, at):
+    """Stopped in epoch 3 after its first batch, taken up again at its beginning, or between the two batches: weights,
+    best epoch and curve are those of an undisturbed run, dropout included."""
     monkeypatch.setenv("SAGE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    monkeypatch.setenv("SAGE_CHECKPOINT_STEPS", pace)
     weights, best, curve = fit(space, Checkpoint("whole", "0"), tmp_path / "whole")
     broken = Checkpoint("broken", "0")
     with pytest.raises(InterruptionError):
         fit(space, broken, tmp_path / "broken", stop_at=(3, 1))
     _, values = broken.load()
-    assert (values["epoch"], values["step"]) == (2, 0)  # two epochs done
+    assert (values["epoch"], values["step"]) == at  # whole epochs, and batches of the next one
     again, best_again, curve_again = fit(space, broken, tmp_path / "broken")
     assert (best_again, curve_again) == (best, curve)
     assert all(again[name].detach().numpy().tobytes() == weights[name].detach().numpy().tobytes() for name in weights)

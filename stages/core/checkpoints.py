@@ -113,6 +113,8 @@ class Checkpoint:
                 back = "going back to the one before it" if path == self.path and self.before.exists() else "not used"
                 log.warning("%s is damaged (%s): %s", path, error, back)
                 continue
+            if path == self.before:
+                self.path.unlink(missing_ok=True)  # or the next state would put it in this one's place
             log.info("resuming from %s", path)
             return found
         return None
