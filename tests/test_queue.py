@@ -1,5 +1,6 @@
 """Experiments in DVC's queue that are killed and stopped: queued again, they end with an undisturbed run's bytes."""
 
+import re
 import shutil
 import signal
 import time
@@ -64,14 +65,14 @@ def ended(repository: Path, count: int) -> str | None:
 
 
 def outcomes(repository: Path) -> dict[float, list]:
-    """By eps_boost, path and MD5 of everything that the cell of each experiment wrote."""
+    """By eps_boost, path and MD5 of everything that the cell of each finished experiment wrote."""
     found = {}
-    for commit in run(repository, "git", "for-each-ref", "--format=%(objectname)", "refs/exps").split():
-        if "params.yaml" in run(repository, "git", "diff", "--name-only", "HEAD", commit):
+    for line in run(repository, "git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines():
+        name, commit = line.split()
+        if re.match(r"refs/exps/[0-9a-f]{2}/", name):  # not what DVC keeps there of those that wait or failed
             values = yaml.safe_load(run(repository, "git", "show", f"{commit}:params.yaml"))
             lock = yaml.safe_load(run(repository, "git", "show", f"{commit}:dvc.lock"))
-            if values["rl"]["rollouts"] == LONG["rollouts"]:
-                found[values["sage"]["eps_boost"]] = lock["stages"][CELL]["outs"]
+            found[values["sage"]["eps_boost"]] = lock["stages"][CELL]["outs"]
     return found
 
 
