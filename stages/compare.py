@@ -22,12 +22,12 @@ NOTHING = "-"
 
 
 def main(rev: str, report: str) -> None:
-    params.load()
+    confidence = params.load().evaluate.confidence
     commit = git("rev-parse", "--verify", "--end-of-options", f"{rev}^{{commit}}").strip()
-    sys.stdout.write("\n".join(page(rev, commit, report)) + "\n")
+    sys.stdout.write("\n".join(page(rev, commit, report, confidence)) + "\n")
 
 
-def page(rev: str, commit: str, report: str) -> Iterator[str]:
+def page(rev: str, commit: str, report: str, confidence: float) -> Iterator[str]:
     """Lines of the comparison with a commit; report: address of the page with charts, if there is one."""
     yield f"## Compared with {code(rev)} ({commit[:10]})"
     yield from ["", "### Parameters", ""]
@@ -37,12 +37,12 @@ def page(rev: str, commit: str, report: str) -> Iterator[str]:
     )
     for path in sorted(Path("metrics").glob("*.json")):
         yield from ["", f"### Figures of {path.stem}", ""]
-        yield from figures(path, commit)
+        yield from figures(path, commit, confidence)
     if report:
         yield from ["", f"[The report with charts]({report})"]
 
 
-def figures(path: Path, commit: str) -> Iterator[str]:
+def figures(path: Path, commit: str, confidence: float) -> Iterator[str]:
     """A table of the scalars that differ, with their bounds before and after."""
     changes = dvc("metrics", "diff", commit, "--json", "--targets", path.as_posix()).get(path.as_posix(), {})
     before, after = earlier(path, commit), json.loads(path.read_text())
@@ -56,7 +56,10 @@ def figures(path: Path, commit: str) -> Iterator[str]:
     yield from table(["row", "measure", "before", "after", "change", "beyond the interval"], rows)
     if rows:
         count = sum(row[-1] == "**yes**" for row in rows)
-        yield from ["", f"{len(rows)} figures differ, {count} of them beyond the 95% intervals over users."]
+        yield from [
+            "",
+            f"{len(rows)} figures differ, {count} of them beyond the {confidence:.0%} intervals over users.",
+        ]
 
 
 def beyond(old: float | None, new: float | None, before: list[float] | None, after: list[float] | None) -> str:
