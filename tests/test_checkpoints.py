@@ -218,5 +218,5 @@ for main in (tables, weights):
 """,
     )
     assert done.stdout == "1 []\n1 []\n", done.stderr
-    assert done.stderr.count("error: no space left on the disk") == 2
+    assert done.stderr.count("no space is left to write there") == 2
     assert "Traceback" not in done.stderr

@@ -86,7 +86,7 @@ def test_the_lock_check(repository: Path, tmp_path: Path) -> None:
     assert "dvc.lock is of this code and these parameters" in run(checkout, ".ci/lock")
     sage = checkout / "stages/objectives/sage.py"
     sage.write_text(sage.read_text() + "\nMORE = 1\n")
-    change(checkout, evaluate={"resamples": 50})
+    change(checkout, evaluate={"resamples": 200})
     (checkout / "metrics/ml-100k/transitions/seed-1.json").write_text("{}")
     said = run(checkout, ".ci/lock", code=1)
     assert "rl@ml-100k-semantic_id-sage-1: stages/objectives/sage.py" in said

@@ -265,7 +265,9 @@ def test_native_text_by_one_override(repository: Path) -> None:
     overrides += ["recommend.free=true", "ablation_datasets=[]", "second_round=[]"]
     output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
     assert {"sft@ml-100k-text-1", "rl@ml-100k-text-sage-1"} <= stages_run(output)
-    assert not any(stage.startswith(("sft@ml-100k-semantic_id", "rl@ml-100k-semantic_id")) for stage in stages_run(output))
+    assert not any(
+        stage.startswith(("sft@ml-100k-semantic_id", "rl@ml-100k-semantic_id")) for stage in stages_run(output)
+    )
     report = (repository / "reports/ml-100k.md").read_text()
     rows = ["| text-sft | slate |", "| text-sage | slate |", "| text-sage | beam |", "| text-sage | free |"]
     rows += ["| semantic_id-sft | slate |", "| semantic_id-sage | slate |"]
