@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.small_pipeline import change, run
+from tests.small_pipeline import change, environment, run
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +41,10 @@ def queue(repository: Path, eps_boost: str) -> None:
 
 
 def start(repository: Path) -> None:
-    run(repository, "dvc", "queue", "start", **EVERY_STEP)
+    """Start the worker, which keeps the streams that it is given open for as long as it lives: no pipe to wait on."""
+    own = {**environment(repository), **EVERY_STEP}
+    nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(["dvc", "queue", "start", "--jobs", "1"], cwd=repository, env=own, check=True, **nowhere)
 
 
 def training(repository: Path, not_these: set[int]) -> tuple[psutil.Process, float] | None:
