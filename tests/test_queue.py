@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 CELL = "rl@ml-100k-semantic_id-sage-1"
 CURVE = "metrics/curves/ml-100k/semantic_id-sage/seed-1.csv"
 LONG = {"rollouts": 60, "evaluate_every": 20}
-PATIENCE = 600  # seconds, on a machine that does much else
+PATIENCE = 1800  # seconds, on a machine that does much else
 EVERY_STEP = {"SAGE_CHECKPOINT_STEPS": "1"}
 
 Found = TypeVar("Found")
