@@ -54,13 +54,15 @@ class Line:
 
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while (data := source.recv(1 << 16)) and not self.is_cut:
+            while data := source.recv(1 << 16):
                 self._left -= len(data)
+                if self.is_cut:
+                    break
                 target.sendall(data)
-        ends = self._open if self.is_cut else {source, target}
-        for end in list(ends):
+        for end in list(self._open) if self.is_cut else (source, target):
             with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                end.shutdown(socket.SHUT_RDWR)  # wakes who waits for data there
+            end.close()  # or what is still sent here would be taken in, and nobody would notice
 
 
 @contextlib.contextmanager
