@@ -36,7 +36,8 @@ def repository(first_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     run(repository, "git", "commit", "-qam", "remote")
     run(repository, "dvc", "push")
     run(repository, "git", "checkout", "-qb", "boost")
-    output = run(repository, "dvc", "exp", "run", "-S", "sage.eps_boost=0.5", "-S", "sage.lr=0.05")
+    overrides = ["sage.eps_boost=0.5", "sage.lr=0.05", "rl.evaluate_every=2"]  # the first step has no rewards
+    output = run(repository, "dvc", "exp", "run", *(part for each in overrides for part in ("-S", each)))
     assert "rl@ml-100k-semantic_id-sage-1" in stages_run(output)
     run(repository, "git", "commit", "-qam", "eps_boost of 0.5")
     return repository
