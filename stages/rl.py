@@ -28,7 +28,7 @@ from stages.core.curves import Curve
 from stages.core.errors import InputError
 from stages.core.files import fresh_folder, write_json, write_table
 from stages.core.params import Params
-from stages.core.provenance import MODELS, cell_fingerprint, made_by, provenance
+from stages.core.provenance import MODELS, fingerprint, made_by, provenance
 from stages.core.section import OptimizerSection
 from stages.core.sections import Rl
 from stages.core.seeding import numpy_generator
@@ -68,10 +68,10 @@ def align(
     watch = Watch.over(
         replace(learner.task, environment=log), reserve, rl.reserve_users, rl.reserve_positions, rl.cold_contexts, seed
     )
-    cell = settings.cell("rl", dataset, space, optimizer, seed)
+    origin = provenance(*settings.cell("rl", dataset, space, optimizer, seed), MODELS)
     state = RunState(
         learner,
-        Checkpoint(*cell_fingerprint(*cell)),
+        Checkpoint(*fingerprint(origin)),
         Curve(paths.curve(dataset, row, seed)),
         Curve(paths.heldout_curve(dataset, row, seed)),
     )
@@ -81,7 +81,7 @@ def align(
         state.look(watch, 0)
     steps = rl.rollouts if learner.objective.loss else 0
     if steps > 0:
-        card = replace(card, made_by=made_by(*cell))
+        card = replace(card, made_by=made_by(origin))
     else:
         state.curve.restore([{"step": 0, "cold_mass": watch.cold_mass(learner)}])
     for step in stage.progress(range(state.step, steps), f"rl {row}"):
@@ -99,6 +99,7 @@ def align(
         if look:
             state.look(watch, step + 1)
         state.after_step(step + 1, look)
+    state.checkpoint.steps_done()
     state.restore_best()
     rewards = watch.rewards(learner, rl.heldout_temperatures, rl.heldout_samples)
     if not learner.accelerator.is_main_process:
@@ -123,7 +124,7 @@ def align(
         write_readme(folder, facts)
     write_table(paths.harvest(dataset, row, seed), learner.harvest.table())
     write_table(paths.heldout(dataset, row, seed), rewards)
-    write_json(paths.run_metrics(dataset, row, seed), {**found, "provenance": provenance(*cell, MODELS)})
+    write_json(paths.run_metrics(dataset, row, seed), {**found, "provenance": origin})
     state.checkpoint.drop()
 
 

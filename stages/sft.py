@@ -24,7 +24,7 @@ from stages.core.curves import Curve
 from stages.core.errors import InputError, one_of
 from stages.core.files import fresh_folder, write_json
 from stages.core.params import Params
-from stages.core.provenance import MODELS, cell_fingerprint, made_by, provenance
+from stages.core.provenance import MODELS, fingerprint, made_by, provenance
 from stages.corpus.histories import Histories, Ints, load
 from stages.corpus.reserve import divide
 from stages.policy import backbone, training
@@ -76,7 +76,8 @@ def train(
     taught = with_items(taught, settings.policy, histories, tokenizer)
     if more:
         taught = MixedLessons([taught, more(actions, asking, histories)])
-    checkpoint = Checkpoint(*cell_fingerprint(*cell))
+    origin = provenance(*cell, MODELS)
+    checkpoint = Checkpoint(*fingerprint(origin))
     checkpoint.claim()
     curve = Curve(paths.curve(dataset, paths.row(space, name), seed))
     best_epoch = training.fit(
@@ -91,9 +92,9 @@ def train(
     if not machine.is_main_process:
         return
     with fresh_folder(paths.model(dataset, space, name, seed)) as folder:
-        backbone.save(model, backbone.Card(label, actions.fingerprint, made_by(*cell)), folder)
+        backbone.save(model, backbone.Card(label, actions.fingerprint, made_by(origin)), folder)
     found = {"best_epoch": best_epoch, "valid_loss": min(row["valid_loss"] for row in curve.rows)}
-    told = {**found, "provenance": provenance(*cell, MODELS)}
+    told = {**found, "provenance": origin}
     write_json(paths.sft_metrics(dataset, paths.row(space, name), seed), told)
     checkpoint.drop()
     stage.log.info("best epoch %d, validation loss %s", *found.values())

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -93,27 +94,35 @@ def main():
     state = own.load()
     done = state[1]["done"] if state else 0
     print(done, flush=True)
-    while done < 10_000:
+    while done < steps:
         time.sleep(0.01)
         done += 1
-        own.after_step(own.stop_asked, lambda: ({"a": torch.full((1000,), float(done))}, {"done": done}))
+        state = lambda: ({"a": torch.full((1000,), float(done))}, {"done": done})
+        own.after_step(own.stop_asked, state, always=done == steps)
+    own.steps_done()
+    print("steps done", flush=True)
+    time.sleep(600)
 
-sys.argv = ["count"]
+steps = int(sys.argv.pop())
 from stages.core import stage
 stage.run(lambda: main(), "Count.")
 """
 
 
-def counting() -> subprocess.Popen[str]:
+def counting(steps: int = 10_000) -> subprocess.Popen[str]:
     """A run of steps that has begun."""
     process = subprocess.Popen(
-        [sys.executable, "-c", COUNTING], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", COUNTING, str(steps)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     process.first = process.stdout.readline()
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_ends_the_run(checkpoint, number):
     process = counting()
     process.send_signal(number)
@@ -127,13 +136,23 @@ def test_a_signal_saves_and_ends_the_run(checkpoint, number):
     again.communicate()
 
 
+def test_a_signal_behind_the_last_step_ends_the_run_at_once(checkpoint):
+    process = counting(steps=2)
+    assert process.stdout.readline() == "steps done\n"
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert checkpoint.load()[1]["done"] == 2
+
+
 def test_a_second_process_refuses(checkpoint):
     """Until the first ends, even by SIGKILL: no lock is left behind."""
     first = counting()
     second = counting()
     _, told = second.communicate(timeout=60)
     assert second.returncode == 1
-    assert f"error: sft-test is being run by process {first.pid} in {ROOT}, with the same parameters" in told
+    owner = f"process {first.pid} on {socket.gethostname()} in {ROOT}"
+    assert f"error: sft-test is being run by {owner}, with the same parameters" in told
     first.kill()
     first.communicate()
     third = counting()
@@ -180,9 +199,11 @@ own.save({"a": torch.ones(1_000_000)}, {"epoch": 2})
 print(own.load()[1]["epoch"], sorted(path.name for path in own.folder.iterdir()))
 own.save({"a": torch.ones(1000)}, {"epoch": 3})
 print(own.load()[1]["epoch"])
+own.after_step(True, lambda: ({"a": torch.ones(1_000_000)}, {"epoch": 4}))
 """,
     )
     assert done.stdout == "1 ['lock', 'owner', 'state.safetensors']\n3\n", done.stderr
+    assert "sft-test goes on from the last state that found room" in done.stderr
     assert "no checkpoint written" in done.stderr
     assert "No space left on device" in done.stderr
 

@@ -3,10 +3,13 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
@@ -57,6 +60,60 @@ def test_two_processes_do_what_one_does(curves, kind):
             if name == "sampler_mismatch" or (math.isnan(value) and math.isnan(second[name])):
                 continue
             assert second[name] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), (step, name)
+
+
+COUNTING = """
+import time
+import torch
+from stages.core import stage
+from stages.core.checkpoints import Checkpoint
+from stages.policy.device import accelerator
+from stages.policy.processes import any_of
+
+def main():
+    machine, own = accelerator("fp32"), Checkpoint("sft-test", "f00d")
+    own.claim()
+    state = own.load()
+    done = state[1]["done"] if state else 0
+    if machine.is_main_process:
+        print(done, flush=True)
+    while True:
+        time.sleep(0.01)
+        done += 1
+        own.after_step(any_of(own.stop_asked, machine), lambda: ({"a": torch.ones(10_000_000)}, {"done": done}))
+
+stage.run(main, "Count.")
+"""
+
+
+def test_two_processes_save_before_they_are_stopped(checkpoint, tmp_path):
+    """Also where both have had the signal that torchrun then passes on, as from a scheduler that signals all."""
+    script = tmp_path / "count.py"
+    script.write_text(COUNTING)
+
+    def counting() -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(
+            [sys.executable, *TORCHRUN, str(script)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return process, process.stdout.readline()
+
+    process, _ = counting()
+    for worker in psutil.Process(process.pid).children():
+        worker.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert "sft-test goes on from here" in told
+    _, values = checkpoint.load()
+    again, done = counting()
+    assert int(done) == values["done"] > 0
+    again.terminate()
+    again.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("plugin", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])

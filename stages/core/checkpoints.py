@@ -3,8 +3,8 @@
 It lies in SAGE_CHECKPOINTS, or in the user's cache folder, under a name made of the cell and of everything that decides
 its outcome: a run with other parameters, inputs or code never finds it. One process has it at a time. It is written
 after every epoch and every look at the reserve, every SAGE_CHECKPOINT_MINUTES (10), every SAGE_CHECKPOINT_STEPS steps
-where that is set, and before SIGTERM or Ctrl-C end the run; the state before the last is kept beside it. It is dropped
-when the cell has succeeded.
+where that is set, and before SIGTERM, SIGHUP or Ctrl-C end the run; the state before the last is kept beside it. It is
+dropped when the cell has succeeded.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +32,8 @@ from stages.core.files import fresh_file
 from stages.core.stage import is_main_process, log
 
 FOLDER, MINUTES, STEPS = "SAGE_CHECKPOINTS", "SAGE_CHECKPOINT_MINUTES", "SAGE_CHECKPOINT_STEPS"
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # asked, Ctrl-C, a terminal that is gone
+ONE_SIGNAL = 5.0  # seconds within which a second signal is the first: torchrun passes on what its processes got as well
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -47,10 +49,11 @@ class Checkpoint:
         self.path, self.before = self.folder / "state.safetensors", self.folder / "before.safetensors"
         self._lock, self._owner = FileLock(self.folder / "lock"), self.folder / "owner"
         self._seconds, self._steps = 60 * _pace(MINUTES, 10.0), _pace(STEPS, math.inf)
-        self._saved, self._since, self._signal = time.monotonic(), 0, 0
+        self._saved, self._since = time.monotonic(), 0
+        self._signal, self._signalled = 0, 0.0
 
     def claim(self) -> None:
-        """Take the state for this process until it ends; from now on SIGTERM and Ctrl-C end it between two steps.
+        """Take the state for this process until it ends; until `steps_done`, signals end it between two steps.
 
         Raises InputError where another process has it, or where its folder cannot be written.
         """
@@ -60,7 +63,7 @@ class Checkpoint:
                 self._lock.acquire(blocking=False)
                 for part in self.folder.glob(f".{self.path.name}-*"):  # of a process that was killed while it wrote
                     part.unlink()
-                self._owner.write_text(f"process {os.getpid()} in {Path.cwd()}")
+                self._owner.write_text(f"process {os.getpid()} on {socket.gethostname()} in {Path.cwd()}")
             except Timeout as error:
                 owner = self._owner.read_text() if self._owner.exists() else "another process"
                 raise InputError(
@@ -72,7 +75,14 @@ class Checkpoint:
                     f"{self.folder}: cannot be written ({error.strerror}); make room, or set {FOLDER}"
                 ) from error
         for number in STOPPING:
-            signal.signal(number, self._ask_to_stop)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup sets
+                signal.signal(number, self._ask_to_stop)
+
+    def steps_done(self) -> None:
+        """From now on signals end the process at once: the last state is saved, and no step is left to wait for."""
+        for number in STOPPING:
+            if signal.getsignal(number) == self._ask_to_stop:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     @property
     def stop_asked(self) -> bool:
@@ -80,27 +90,34 @@ class Checkpoint:
         return self._signal > 0
 
     def after_step(self, stop: bool, state: Callable[[], State], always: bool = False) -> None:
-        """Save the state where it is time to. always: in any case; stop: as well, and end the process."""
+        """Save the state where it is time to. always: in any case; stop: as well, and end all processes of the run."""
         self._since += 1
         due = self._since >= self._steps or time.monotonic() - self._saved >= self._seconds
-        if is_main_process() and (due or always or stop):
-            self.save(*state())
+        saved = self.save(*state()) if is_main_process() and (due or always or stop) else False
         if stop:
-            log.warning("stopped; started again with the same parameters, %s goes on from here", self.cell)
+            if torch.distributed.is_initialized():
+                torch.distributed.barrier()  # torchrun ends them all with the first
+            where = "here" if saved else "the last state that found room"
+            log.warning("stopped; started again with the same parameters, %s goes on from %s", self.cell, where)
             sys.exit(128 + (self._signal or signal.SIGTERM))
 
-    def save(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Replace the state. Where there is no room, that is said, and the state that is there stays."""
+    def save(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> bool:
+        """Replace the state; whether that went well. Where there is no room, it is said, and the old state stays."""
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         said = json.dumps(values)
         try:
             with fresh_file(self.path) as scratch:
                 save_file(whole, scratch, {"values": said, "digest": _digest(whole, said)})
+                _to_disk(scratch)
                 if self.path.exists():
                     self.path.replace(self.before)
+            _to_disk(self.folder)
+            saved = True
         except (SafetensorError, OSError) as error:
-            log.warning("%s: no checkpoint written (%s); the run goes on, make room", self.path, error)
+            log.warning("%s: no checkpoint written (%s); make room", self.path, error)
+            saved = False
         self._saved, self._since = time.monotonic(), 0
+        return saved
 
     def load(self) -> State | None:
         """The last state that is whole, or None where there is none; what is damaged is said."""
@@ -125,11 +142,23 @@ class Checkpoint:
         self._lock.release()
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        """Leave it to the next end of a step; a second signal ends the process at once, without saving."""
+        """Leave it to the next end of a step; a second signal, if not of the same moment, ends the process unsaved."""
+        now = time.monotonic()
         if self._signal:
-            raise KeyboardInterrupt
-        self._signal = number
+            if now - self._signalled > ONE_SIGNAL:
+                raise KeyboardInterrupt
+            return
+        self._signal, self._signalled = number, now
         log.warning("stopping after this step, with a checkpoint; once more to stop at once, without")
+
+
+def _to_disk(path: Path) -> None:
+    """Have the system write a file, or a folder's names, out: what a loss of power leaves is then whole."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _pace(name: str, default: float) -> float:

@@ -53,19 +53,22 @@ def provenance(
     ]
 
 
-def made_by(stage: str, coordinates: dict[str, str | int], root: Path = Path()) -> str:
+def made_by(origin: list[list[str]]) -> str:
     """Return a cell's name and the hash of its parameters, for the files that it makes: `rl@..-sage-1 3f2a..`.
 
     Two runs with other parameters then differ in their files, also where a parameter had no effect; comments in code,
     which another hash covers, leave them alone.
     """
-    found = dict(provenance(stage, coordinates, (), root))
+    found = dict(origin)
     return f"{found['cell']} {found['params']}"
 
 
-def cell_fingerprint(stage: str, coordinates: dict[str, str | int], root: Path = Path()) -> tuple[str, str]:
-    """Return a model's cell and one hash over everything that decides its outcome, but for the hardware."""
-    (_, cell), *hashes = provenance(stage, coordinates, MODELS, root)
+def fingerprint(origin: list[list[str]]) -> tuple[str, str]:
+    """Return a model's cell and one hash over everything that decides its outcome, but for the hardware.
+
+    origin: its `provenance` with the libraries MODELS, taken before the run: files may change while it lasts.
+    """
+    (_, cell), *hashes = origin
     return cell, hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:DIGITS]
 
 

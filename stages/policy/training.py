@@ -82,6 +82,7 @@ def fit(
             checkpoint.after_step(any_of(checkpoint.stop_asked, accelerator), run.state)
         run.finish_epoch(validation.loss(model, accelerator), lessons.counts)
         checkpoint.after_step(any_of(checkpoint.stop_asked, accelerator), run.state, always=True)
+    checkpoint.steps_done()
     if run.best_epoch < 0:
         raise InputError("SFT diverged: no epoch has a finite validation loss; lower the backbone's sft_lr")
     load_model_state("best", model, run.best)
