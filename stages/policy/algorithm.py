@@ -182,8 +182,8 @@ class Learner:
         """Log-probabilities without gradient, in the passes of the updates: the same kernels give the same bits."""
         passes = [users for part in parts for users in self._passes(part)]
         own = own_share(passes, self.accelerator)
-        done = [(number, self._log_probs(model, found, users)[0]) for number, users in own]
-        return torch.cat(gather(done, self.accelerator))
+        done = [(number, self._log_probs(model, found, users)[:1]) for number, users in own]
+        return torch.cat([log_probs for (log_probs,) in gather(done, self.accelerator)])
 
     def _scored(self, batch: Batch, users: Ints, log_probs: Tensor) -> ScoredSlates:
         slates = batch.found.slates.of(users)

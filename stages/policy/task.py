@@ -76,7 +76,7 @@ class Task:
             )
             for number, part in own_share(parts, self.accelerator)
         ]
-        found = joined(gather(done, self.accelerator))
+        found = joined([Slates(*parts) for parts in gather(done, self.accelerator)])
         items = without_repeats(found.items.cpu().numpy())
         rewards = self.environment.rewards(contexts, items)
         return Experience(
