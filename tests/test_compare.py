@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.compare import beyond
+from stages.compare import MARK, beyond, bounds_of, fitting
 from tests.small_pipeline import ROOT, change, run, stages_run
 
 
@@ -20,10 +20,61 @@ from tests.small_pipeline import ROOT, change, run, stages_run
         (0.5, 0.7, [0.4, 0.6], [0.5, 0.8], "no"),  # the old figure is on the bound of the new one's
         (0.5, 0.7, [0.4, 0.6], None, "-"),
         (None, 0.7, None, [0.6, 0.8], "-"),
+        ("none", 0.7, [0.4, 0.6], [0.6, 0.8], "-"),
     ],
 )
 def test_beyond(old, new, before, after, said):
     assert beyond(old, new, before, after) == said
+
+
+def test_bounds_stand_beside_their_scalar() -> None:
+    """In the summary that is shipped: measures with dots in their names, and levels below a row's."""
+    summary = json.loads((ROOT / "metrics/ml-100k.json").read_text())
+    row = summary["semantic_id-sage"]
+    for measure in ("ndcg@10", "valid.ndcg@10", "beam.ndcg@10"):
+        assert bounds_of(summary, f"semantic_id-sage.{measure}") == row["intervals"][measure]
+    for measure in ("slate", "sampled"):
+        assert bounds_of(summary, f"semantic_id-sage.heldout.{measure}") == row["heldout"]["intervals"][measure]
+    assert bounds_of(summary, "semantic_id-sage.rl.kl") is None
+    for strange in (None, "wide", [None, 1.0], [0.0, 0.5, 1.0], {"low": 0.0}):
+        assert bounds_of({"row": {"kl": 0.5, "intervals": {"kl": strange}}}, "row.kl") is None
+    assert bounds_of({"row": {"kl": 0.5, "intervals": None}}, "row.kl") is None
+    assert bounds_of(["kl"], "row.kl") is None
+
+
+def test_what_does_not_fit_a_comment_is_cut() -> None:
+    lines = [f"| {number} | {'x' * 90} |" for number in range(1000)]
+    text = fitting(lines)
+    assert 65_000 < len(text) <= 65_536
+    head, end = text.split("\n\nCut here: a comment holds 65536 characters")
+    assert head.splitlines() == lines[: head.count("\n") + 1]
+    assert "`dvc metrics diff`" in end
+    assert fitting(lines[:600]) == "\n".join(lines[:600]) + "\n"
+
+
+def test_a_file_that_is_gone_and_names_that_are_no_markdown(tmp_path: Path) -> None:
+    """Null, text and bounds of null are shown as they are; the comment begins with what finds it again."""
+    checkout = tmp_path / "small"
+    for name in ("stages", ".ci"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", checkout)
+    (checkout / "metrics").mkdir()
+    for name in ("gone", "a|b"):
+        rows = {"<b>|`row`": {"kl": 0.5, "by": "hand", "intervals": {"kl": [None, 1.0]}}, "none": None}
+        (checkout / f"metrics/{name}.json").write_text(json.dumps(rows))
+    run(checkout, "git", "init", "-q", "-b", "main")
+    run(checkout, "dvc", "init", "-q")
+    run(checkout, "git", "add", "-A")
+    run(checkout, "git", "commit", "-qm", "before")
+    (checkout / "metrics/gone.json").unlink()
+    rows["<b>|`row`"] |= {"kl": 0.75, "by": "machine"}
+    (checkout / "metrics/a|b.json").write_text(json.dumps(rows))
+    said = run(checkout, ".ci/compare", "HEAD", "https://example.org/report")
+    assert said.startswith(f"{MARK}\n## Compared with `HEAD` (")
+    assert "### Figures of `gone`\n\n`metrics/gone.json` is gone.\n" in said
+    assert "### Figures of `a\\|b`\n" in said
+    assert "| `<b>\\|'row'` | `kl` | 0.5000 | 0.7500 | +0.2500 | - |" in said
+    assert '| `<b>\\|\'row\'` | `by` | `"hand"` | `"machine"` | - | - |' in said
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +105,7 @@ def test_the_comment_on_a_branch(repository: Path, tmp_path: Path) -> None:
     """Lines of tables have as many cells as their heads; the changed keys, and figures with bounds as in the files."""
     checkout = clone(repository, tmp_path / "ci" / "clone")
     text = run(checkout, ".ci/compare", "origin/main", "https://example.org/report")
-    assert text.startswith("## Compared with `origin/main` (")
+    assert text.startswith(f"{MARK}\n## Compared with `origin/main` (")
     assert "| `sage.eps_boost` | `0.3` | `0.5` |" in text
     assert "| `sage.lr` | - | `0.05` |" in text
     assert "[The report with charts](https://example.org/report)" in text
@@ -73,7 +124,7 @@ def test_the_comment_on_a_branch(repository: Path, tmp_path: Path) -> None:
         for own in summaries
         for bounds in [own["semantic_id-sage"]["intervals"][measure]]
     ]
-    assert f"| semantic_id-sage | {measure} | {cells[0]} | {cells[1]} |" in text
+    assert f"| `semantic_id-sage` | `{measure}` | {cells[0]} | {cells[1]} |" in text
     assert "popularity" not in text
     assert "Nothing differs." in run(checkout, ".ci/compare", "HEAD")
     refused = run(checkout, ".ci/compare", "--version", code=1)
@@ -102,7 +153,7 @@ def test_data_that_are_not_on_the_remote(repository: Path, tmp_path: Path) -> No
     checkout = clone(repository, tmp_path / "ci" / "clone")
     own = {"DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
     said = run(checkout, ".ci/lock", "--remote", "shared", code=1, **own)
-    assert "outputs of dvc.lock are missing; run `dvc push --run-cache`" in said
+    assert "files and folders of dvc.lock are missing; run `dvc push --run-cache`" in said
     assert "models/ml-100k/semantic_id/sage/seed-1" in said
     assert "data/ml-100k/corpus" not in said
     run(repository, "dvc", "push")
@@ -118,3 +169,16 @@ def test_the_workflow_calls_what_is_tested_here() -> None:
     for script in (".ci/compare ", ".ci/lock\n", '.ci/lock --remote "$DVC_REMOTE"'):
         assert script in commands + "\n"
     assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_secrets_and_checks_of_the_workflow() -> None:
+    """Secrets reach the two steps that ask the remote, and no step of others'; a comment that fails stops no check."""
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/compare.yml").read_text())["jobs"].values()
+    asking = [step for step in job["steps"] if "--remote" in step.get("run", "")]
+    assert len(asking) == 2
+    for step in job["steps"]:
+        assert ("secrets." in str(step)) == (step in asking)
+        if step in asking:
+            assert "env.OPEN == 'true'" in step["if"]
+        if ".ci/lock" in step.get("run", ""):
+            assert "!cancelled()" in step["if"]
