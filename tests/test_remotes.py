@@ -18,9 +18,30 @@ RECOMMEND = "recommend@ml-100k-semantic_id-sage-1"
 PART = 20_000_000  # bytes, of a push of some 90 million
 
 
-def cloned(repository: Path, target: Path) -> Path:
-    run(target.parent, "git", "clone", "-q", str(repository), str(target))
+def hub_of(repository: Path) -> Path:
+    """The repository's committed state on a Git host, its `origin`."""
+    hub = repository.parent / "hub.git"
+    run(repository.parent, "git", "clone", "-q", "--bare", str(repository), str(hub))
+    run(repository, "git", "remote", "add", "origin", str(hub))
+    return hub
+
+
+def cloned(hub: Path, target: Path) -> Path:
+    run(target.parent, "git", "clone", "-q", str(hub), str(target))
     return target
+
+
+def a_change_goes_over(clone: Path, theirs: dict[str, str], repository: Path, own: dict[str, str]) -> None:
+    """B changes one value, runs what depends on it and pushes; A has the commit with its data, and trains nothing."""
+    output = run(clone, "dvc", "exp", "run", "-S", "sage.eps_boost=0.5", **theirs)
+    assert stages_run(output) == SAGE_CELLS
+    run(clone, "git", "add", "params.yaml", "dvc.lock", "metrics")
+    run(clone, "git", "commit", "-qm", "eps_boost of 0.5")
+    run(clone, "git", "push", "-q")
+    run(clone, "dvc", "push", "--run-cache", **theirs)
+    run(repository, "git", "pull", "-q", "origin", "main")
+    run(repository, "dvc", "pull", "--run-cache", **own)
+    assert not stages_run(run(repository, "dvc", "repro", **own))
 
 
 def refused(repository: Path, *command: str, **variables: str) -> str:
@@ -51,7 +72,7 @@ def test_two_people_and_an_s3_remote(first_run: Path, tmp_path: Path) -> None:
         assert "pushed" in run(repository, "dvc", "push", "--run-cache", **own)
 
         (tmp_path / "b").mkdir()
-        clone = cloned(repository, tmp_path / "b" / "clone")
+        clone = cloned(hub_of(repository), tmp_path / "b" / "clone")
         assert "endpointurl" not in (clone / ".dvc/config").read_text()  # the colleague says his own
         run(clone, "dvc", "remote", "modify", "--local", "shared", "endpointurl", address)
         line.cut_after(PART)
@@ -60,15 +81,7 @@ def test_two_people_and_an_s3_remote(first_run: Path, tmp_path: Path) -> None:
         run(clone, "dvc", "pull", "--run-cache", **theirs)
         assert not stages_run(run(clone, "dvc", "repro", **theirs))
 
-        output = run(clone, "dvc", "exp", "run", "-S", "sage.eps_boost=0.5", **theirs)
-        assert stages_run(output) == SAGE_CELLS
-        run(clone, "git", "add", "-A")
-        run(clone, "git", "commit", "-qm", "eps_boost of 0.5")
-        run(clone, "dvc", "push", "--run-cache", **theirs)
-
-        run(repository, "git", "pull", "-q", str(clone), "main")
-        run(repository, "dvc", "pull", "--run-cache", **own)
-        assert not stages_run(run(repository, "dvc", "repro", **own))
+        a_change_goes_over(clone, theirs, repository, own)
         run(repository, "git", "checkout", "-q", "HEAD~1", "--", "params.yaml", "dvc.lock", "metrics")
         run(repository, "dvc", "checkout", **own)
         back = run(repository, "dvc", "exp", "run", "-S", "sage.eps_boost=0.5", **own)
@@ -113,7 +126,8 @@ def test_two_people_and_a_folder(first_run: Path, tmp_path: Path) -> None:
     bring_back(remote)
     run(repository, "dvc", "push", "--run-cache", **own)
     (tmp_path / "b").mkdir()
-    bare = cloned(repository, tmp_path / "b" / "bare")
+    hub = hub_of(repository)
+    bare = cloned(hub, tmp_path / "b" / "bare")
     assert not stages_run(run(bare, "dvc", "repro", "--pull", "--allow-missing", **theirs))
     assert not (bare / "models").exists()
     change(bare, evaluate={"resamples": 200})
@@ -121,7 +135,7 @@ def test_two_people_and_a_folder(first_run: Path, tmp_path: Path) -> None:
     assert stages_run(run(bare, "dvc", "repro", "--pull", "--allow-missing", cell, **theirs)) == {cell}
     assert (bare / "data/ml-100k/corpus").exists()
     assert not (bare / "models").exists()
-    clone = cloned(repository, tmp_path / "b" / "clone")
+    clone = cloned(hub, tmp_path / "b" / "clone")
     watcher = take_away(remote, clone / ".dvc/cache")
     assert "ERROR: failed to" in refused(clone, "dvc", "pull", "--run-cache", "--jobs", "1", **theirs)
     watcher.join()
@@ -129,3 +143,4 @@ def test_two_people_and_a_folder(first_run: Path, tmp_path: Path) -> None:
     run(clone, "dvc", "pull", "--run-cache", **theirs)
     assert not stages_run(run(clone, "dvc", "repro", **theirs))
     assert not run(clone, "git", "status", "--porcelain")
+    a_change_goes_over(clone, theirs, repository, own)
