@@ -1,5 +1,6 @@
 """The hooks of .pre-commit-config.yaml, installed and run by Git in a small repository."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -54,4 +55,5 @@ def test_a_push_without_a_remote(first_run: Path, tmp_path: Path) -> None:
     run(tmp_path / "hub.git", "git", "init", "-q", "--bare")
     own = {"PRE_COMMIT_HOME": str(tmp_path / "pre-commit")}
     run(repository, "pre-commit", "install", **own)
-    run(repository, "git", "push", "-q", str(tmp_path / "hub.git"), "main", **own)
+    said = run(repository, "git", "push", "-q", str(tmp_path / "hub.git"), "main", **own)
+    assert re.search(r"^dvc push\.+Passed$", said, re.MULTILINE)  # it ran
