@@ -1,11 +1,11 @@
-"""Slates for people who are in no corpus, by a policy of Semantic IDs out of the registry (docs/team.md). No stage.
+"""A slate for somebody who is in no corpus, by a policy of Semantic IDs out of the registry (docs/team.md).
 
-from stages.serve import Recommender
+No stage of the graph.
 
-recommender = Recommender("policy", "ids", "corpus")
-print(recommender.slate(["50", "172", "181"]))
+    python -m stages.serve --policy policy --ids ids --corpus corpus --history "50 172 181"
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from stages.action_spaces.semantic_id import Actions
-from stages.core import params
+from stages.core import params, stage
 from stages.core.errors import InputError
 from stages.corpus.histories import load
 from stages.policy import adapters, backbone
@@ -21,6 +21,11 @@ from stages.policy.rollout import sample_slates
 from stages.policy.sharing import Reading
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+def main(policy: str, ids: str, corpus: str, history: str) -> None:
+    for item, title in Recommender(policy, ids, corpus).slate(history.split()):
+        sys.stdout.write(f"{item}\t{title}\n")
 
 
 class Recommender:
@@ -51,3 +56,7 @@ class Recommender:
             written = sample_slates(Reading(self._model, asked), self._actions, [0.0], self._length, None)
         names = list(self._number)
         return [(names[item], self._titles[item]) for item in written.items[0, 0].tolist()]
+
+
+if __name__ == "__main__":
+    stage.run(main, __doc__, "policy", "ids", "corpus", "history")

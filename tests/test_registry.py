@@ -47,6 +47,11 @@ def test_a_slate_from_the_registry(first_run: Path, tmp_path: Path) -> None:
     assert len(slate) == len(dict(slate)) == 10
     assert all(titles[item] == title for item, title in slate)
     assert not {"50", "172", "181"} & dict(slate).keys()
+    named = (part for folder in folders.values() for part in (f"--{folder}", folder))
+    command = [sys.executable, "-m", "stages.serve", *named, "--history", "50 172 181"]
+    assert run(fresh, *command, PYTHONPATH=str(repository)).endswith(
+        "".join(f"{item}\t{title}\n" for item, title in slate)
+    )
     unknown = LINES.replace('"50"', '"none"')
     own = {**environment(repository), "PYTHONPATH": str(repository)}
     done = subprocess.run([sys.executable, "-c", unknown], cwd=fresh, env=own, capture_output=True, text=True)

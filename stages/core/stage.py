@@ -38,6 +38,10 @@ COORDINATES = {
     "rev": "commit, branch or tag of Git to compare with",
     "report": "address of the report with charts",
     "remote": "name of a DVC remote that has to hold the data; without it none is asked",
+    "policy": "folder of a policy out of the registry",
+    "ids": "folder of the Semantic IDs that it writes",
+    "corpus": "folder of the corpus that it was trained on",
+    "history": "the source's ids of items, oldest first, with spaces between",
     "decoder": "slate, beam, list, ..; without it the one that the row is judged by",
 }
 
