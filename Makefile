@@ -21,7 +21,7 @@ full: $(STAMP)  ## every optimizer with seeds 1, 2 and 3
 	$(RUN) dvc exp run -S 'optimizers=[sft,ppo,grpo,gdpo,dapo,gspo,bapo,gbpo,sage]' -S 'seeds=[1,2,3]'
 	@echo "The report:" && ls reports/*.html reports/*.md
 
-test: $(STAMP)  ## the tests, 19 minutes on 2 cores beside another program
+test: $(STAMP)  ## the tests, half an hour on 2 cores beside another program
 	$(RUN) python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(STAMP)  ## format, lint and types, as CI checks them

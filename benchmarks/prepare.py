@@ -78,7 +78,7 @@ def draw_log(path: Path, size: int, users: int, items: int) -> None:
 
 
 def project(folder: Path, size: int, k_core: int) -> Path:
-    """A folder with params.yaml and a raw log of this size."""
+    """A folder with graph and code, params.yaml and a raw log of this size."""
     root = folder / f"{size}"
     raw = root / "data" / DATASET / "raw"
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -88,6 +88,9 @@ def project(folder: Path, size: int, k_core: int) -> Path:
     values["corpora"][DATASET] = {**values["corpora"]["ml-100k"], **own}
     raw.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(values))
+    shutil.copy(ROOT / "dvc.yaml", root / "dvc.yaml")
+    if not (root / "stages").exists():
+        (root / "stages").symlink_to(ROOT / "stages", target_is_directory=True)
     if not (raw / "interactions.parquet").exists():
         say(f"drawing {size:,} interactions")
         share = size / FULL

@@ -84,7 +84,7 @@ def test_a_pace_of_steps_and_of_time(checkpoint, monkeypatch):
 
 
 COUNTING = """
-import sys, time
+import signal, sys, time
 import torch
 from stages.core.checkpoints import Checkpoint
 
@@ -104,6 +104,7 @@ def main():
     time.sleep(600)
 
 steps = int(sys.argv.pop())
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 from stages.core import stage
 stage.run(lambda: main(), "Count.")
 """

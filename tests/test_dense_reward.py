@@ -38,6 +38,7 @@ def world(tmp_path_factory) -> tuple[Actions, histories.Histories]:
     shipped = params.load()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(params, "load", lambda: shipped)
+        patch.setattr(prepare, "provenance", lambda *cell: [])  # there is no graph here
         patch.chdir(folder)
         paths.raw("ml-100k").mkdir(parents=True)
         movielens.download(shipped.corpus("ml-100k"), paths.raw("ml-100k"))
