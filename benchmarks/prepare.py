@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[1_000_000, FULL], help="interactions (1 and 120 million)"
     )
-    parser.add_argument("--repeat", type=int, default=3, help="times for logs of up to 10 million (3)")
+    parser.add_argument("--repeat", type=int, default=7, help="times for logs of up to 10 million (7)")
     parser.add_argument("--k-core", type=int, default=5, help="(5)")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     chosen = parser.parse_args()

@@ -1,5 +1,6 @@
 """Sources and the cut: numbers worked out by hand, properties of the split, and each fault by its message."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from stages.corpus.cut import cold_items, cut, leave_one_out
 from stages.corpus.histories import load, tie_groups
 from stages.corpus.item_text import at_level
 from stages.corpus.numbering import carries
-from stages.corpus.ordering import core
+from stages.corpus.ordering import _by_key, core
 from stages.corpus.writing import Described, write_corpus
 from tests.small_corpus import Row, corpus, raw_log, write
 
@@ -76,6 +77,27 @@ def test_split_of_short_histories(length: int, split: list[int]) -> None:
     assert leave_one_out(np.array([length])).tolist() == split
 
 
+def test_order_of_keys_of_any_size() -> None:
+    """Nanoseconds of a century and of one day: of the first, 64 bits hold those of some owners and not of all."""
+    draw = np.random.default_rng(1)
+    for span in (10**14, 3 * 10**18):
+        owner = np.sort(draw.integers(9, size=300))
+        key = draw.integers(-span, span, size=300) // (span // 40)
+        wide = key * (span // 40)
+        assert np.array_equal(_by_key(owner - owner[0], wide), np.lexsort((key, owner)))
+
+
+def test_more_objectives_than_bits() -> None:
+    rows: list[Row] = [("u", item, time) for time, item in enumerate("abc")]
+    names = [f"goal{number}" for number in range(65)]
+    columns = {name: [number >> place & 1 for place in range(3)] for number, name in enumerate(names)}
+    rules = {name: {"rule": "flag"} for name in names}
+    with pytest.raises(InputError, match="65 objectives read a column of the log; at most 64"):
+        cut(raw_log(rows, **columns), corpus(feedback=rules, objectives={"goal0": 1.0}))
+    found = cut(raw_log(rows, **columns), corpus(feedback=dict(list(rules.items())[:64]), objectives={"goal0": 1.0}))
+    assert all(found.carried(name, 0, 3).tolist() == columns[name] for name in names[:64])
+
+
 LOGS = st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcde"), st.integers(0, 5)), min_size=1)
 
 
@@ -90,6 +112,9 @@ def test_split_property(rows: list[Row], data: st.DataObject) -> None:
         max_history=data.draw(st.sampled_from([None, 3, 4])),
     )
     raw = raw_log(rows, users=data.draw(st.sampled_from(["uvwxyz", None])))
+    size, listed = data.draw(st.sampled_from([2, 1 << 20])), data.draw(st.booleans())
+    batches = [batch.slice(start, size) for batch in raw.batches for start in range(0, batch.num_rows, size)]
+    raw = dataclasses.replace(raw, batches=batches, item_ids=raw.item_ids if listed else None)
     with pytest.MonkeyPatch.context() as patch:  # blocks of one user, tables of two rows: nothing depends on them
         patch.setattr(ordering, "BLOCK", data.draw(st.sampled_from([1, 1 << 21])))
         patch.setattr(cutting, "ROWS", data.draw(st.sampled_from([2, 1 << 20])))
@@ -102,7 +127,7 @@ def test_split_property(rows: list[Row], data: st.DataObject) -> None:
         log = pa.concat_tables(found.interactions()).to_pandas()
     dropped = {kind: sum(n for why, n in found.dropped.items() if why.startswith(kind)) for kind in ("users", "items")}
     assert len(log) + sum(n for why, n in found.dropped.items() if why.startswith("interactions")) == len(rows)
-    assert items.num_rows + dropped["items"] == 8
+    assert items.num_rows + dropped["items"] == (8 if listed else len({item for _, item, _ in rows}))
     known = 6 if raw.users is not None else len({user for user, *_ in rows})
     assert users.num_rows + dropped["users"] == known
     names = {"user": users["user_id"].to_pylist(), "item": items["item_id"].to_pylist()}

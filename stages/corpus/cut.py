@@ -17,8 +17,8 @@ from stages.core import schema
 from stages.core.corpora import Corpus, Feedback
 from stages.core.errors import InputError
 from stages.corpus.item_text import at_level
-from stages.corpus.numbering import UNKNOWN, Codes, Ints, NumberedLog, number
-from stages.corpus.ordering import Mask, core, counted, first_ones, gathered, kept, latest, ordered
+from stages.corpus.numbering import UNKNOWN, Bits, Codes, Ints, NumberedLog, number
+from stages.corpus.ordering import Mask, core, counted, first_ones, gathered, kept, latest, ordered, owners
 from stages.corpus.raw_log import RawLog
 
 ROWS = 1 << 20  # of a table: the row groups that pyarrow writes
@@ -35,7 +35,8 @@ class Cut:
     offsets: Ints  # [U + 1] where each user begins among them
     item: Codes  # [n]
     timestamp: Ints  # [n] UNKNOWN where null
-    feedback: dict[str, npt.NDArray[np.int8]]  # objective -> [n], those that a column gives
+    bits: Bits  # [n] bit c is R_m of objective c of those that a column gives
+    carriers: tuple[str, ...]  # those
     user_ids: pa.Array  # [U]
     user_rows: Ints  # [U] of the users table
     item_ids: pa.Array  # [N]
@@ -52,9 +53,7 @@ class Cut:
 
     def user(self, start: int, end: int) -> Ints:
         """Users of a range of interactions."""
-        first, last = np.searchsorted(self.offsets, [start, end - 1], side="right") - 1
-        bounds = np.clip(self.offsets[first : last + 2], start, end)
-        return np.repeat(np.arange(first, last + 1), np.diff(bounds))
+        return owners(self.offsets, start, end)
 
     def carried(self, objective: str, start: int, end: int) -> npt.NDArray[np.int8]:
         """R_m of a range of interactions, 0 or 1."""
@@ -63,7 +62,12 @@ class Cut:
             return np.ones(end - start, dtype=np.int8)
         if rule == "tail":
             return self.tail[self.item[start:end]].astype(np.int8)
-        return self.feedback[objective][start:end]
+        return (self.bits[start:end] >> self.carriers.index(objective) & 1).astype(np.int8)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the interactions are more than one row group."""
+        return len(self.rows) > ROWS
 
     @property
     def interactions_schema(self) -> pa.Schema:
@@ -135,7 +139,7 @@ def cut(raw: RawLog, settings: Corpus) -> Cut:
     present = np.zeros(len(log.item_ids), dtype=bool)
     present[log.item[keep]] = True
     item_rows, item_number = np.flatnonzero(present), (np.cumsum(present) - 1).astype(np.int32)
-    item, split = item_number[gathered(log.item, rows)], leave_one_out(length[user_rows])
+    item, split = gathered(item_number, gathered(log.item, rows)), leave_one_out(length[user_rows])
     train_count = counted(item[split == 0], len(item_rows))
     return Cut(
         raw=raw,
@@ -145,7 +149,8 @@ def cut(raw: RawLog, settings: Corpus) -> Cut:
         offsets=np.concatenate([[0], np.cumsum(length[user_rows])]),
         item=item,
         timestamp=gathered(log.timestamp, rows),
-        feedback={name: gathered(values, rows) for name, values in log.feedback.items()},
+        bits=gathered(log.carried, rows),
+        carriers=log.carriers,
         user_ids=log.user_ids.take(pa.array(user_rows)),
         user_rows=user_rows,
         item_ids=log.item_ids.take(pa.array(item_rows)),

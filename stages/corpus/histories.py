@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import tee
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from stages.core.errors import InputError
 from stages.core.schema import INTERACTIONS, ITEMS, SPLITS, USERS, read
@@ -123,21 +123,23 @@ def load(folder: Path) -> Histories:
     )
 
 
-def map_columns(folder: Path, users: int) -> None:
-    """Unpack the columns of a log of more than one row group beside it, as arrays for `load` to map into memory."""
+def map_columns(pieces: Iterable[pa.Table], folder: Path, count: int, users: int) -> Iterator[pa.Table]:
+    """Unpack the columns of a log, on its way to its table, as arrays beside it for `load` to map into memory. count:
+    its interactions.
+    """
     bounds, into = Bounds(users), folder / COLUMNS
-    with pq.ParquetFile(folder / "interactions.parquet") as log, ExitStack() as stack:
-        if log.num_row_groups < 2:
-            return
-        into.mkdir()
+    into.mkdir()
+    passed, unpacked = tee(pieces)
+    with ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
-        for columns in _pieces((log.read_row_group(group) for group in range(log.num_row_groups)), bounds):
+        for piece, columns in zip(passed, _pieces(unpacked, bounds), strict=True):
             for name, values in columns.items():
                 if name not in files:
                     files[name] = stack.enter_context((into / f"{name}.npy").open("wb"))
-                    shape = {"descr": values.dtype.str, "fortran_order": False, "shape": (log.metadata.num_rows,)}
+                    shape = {"descr": values.dtype.str, "fortran_order": False, "shape": (count,)}
                     np.lib.format.write_array_header_1_0(files[name], shape)
                 files[name].write(values.tobytes())
+            yield piece
     for name, values in bounds.columns().items():
         np.save(into / f"{name}.npy", values)
 

@@ -1,7 +1,7 @@
 """From a raw log's batches to integer arrays: the numbers that `cut` works on.
 
 Per interaction 8 bytes of user and item, 8 of timestamp, 4 where that is finer than seconds, 8 of position where there
-is one, and one per objective that a column gives: a log of 120 million with 5 objectives takes 2.5 GB.
+is one, and one for up to 8 objectives that a column gives: a log of 120 million takes 2 GB.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.core.corpora import Feedback
+from stages.core.errors import InputError
 from stages.core.stage import progress
 from stages.corpus.faults import where
 from stages.corpus.raw_log import BEYOND, ROW, RawLog
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
+Bits = npt.NDArray[np.unsignedinteger[Any]]
 UNKNOWN = np.iinfo(np.int64).min  # null as an int64
+MOST = 64  # objectives that read a column: the bits of a number
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class NumberedLog:
     item: Codes  # [n] row of the catalogue
     position: Ints | None  # [n] UNKNOWN where null, which is a fault
     timestamp: Ints  # [n] UNKNOWN where null
-    feedback: dict[str, npt.NDArray[np.int8]]  # objective -> [n], those that a column gives
+    carried: Bits  # [n] bit c is R_m, 0 or 1, of objective c of those that a column gives
+    carriers: tuple[str, ...]  # those
     user_ids: pa.Array
     item_ids: pa.Array
     beyond: Codes | None = None  # [n] nanoseconds of the timestamp, if any has some
@@ -46,54 +50,61 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
     """Read the batches. What is wrong with them, and a feedback rule that names no column of theirs, is added to
     raw.faults; a row of an unknown id has the number -1.
     """
-    for name, rule in rules.items():
-        column = rule.reads(name)
-        if column is not None and column not in raw.columns:
-            key = f"feedback.{name}" if rule.rule == "flag" else f"feedback.{name}.column"
-            raw.faults.add(
-                f"{key}: the log has no numeric column '{column}'; it has: {', '.join(raw.columns) or 'none'}"
-            )
     log_file, items_file, users_file = raw.names
-    users = _Numbers(raw.users["user_id"].combine_chunks() if raw.users is not None else None)
-    items = _Numbers(raw.item_ids)
-    user, item, position, timestamp = _Column(np.int32), _Column(np.int32), _Column(np.int64), _Column(np.int64)
-    carried = {name: _Column(np.int8) for name, rule in rules.items() if rule.reads(name) in raw.columns}
+    users = _Seen() if raw.users is None else _Listed(raw.users["user_id"].combine_chunks())
+    items = _Seen() if raw.item_ids is None else _Listed(raw.item_ids)
+    carriers = _carriers(raw, rules)
+    carried = _Column(np.min_scalar_type((1 << len(carriers)) - 1))
+    position, timestamp = _Column(np.int64), _Column(np.int64)
     beyond = _Column(np.int32)  # as long as the others, or empty
     start, ordered = 0, False
     for batch in progress(raw.batches, f"batches of {log_file}"):
         rows = batch[ROW] if ROW in batch.column_names else pa.array(np.arange(start, start + batch.num_rows))
-        for found, numbers, name, other in (
-            (user, users, "user_id", users_file),
-            (item, items, "item_id", items_file),
-        ):
+        for numbers, name, other in ((users, "user_id", users_file), (items, "item_id", items_file)):
             ids = batch[name].combine_chunks()
-            codes = numbers.of(ids)
-            unknown = pc.and_(pc.is_valid(ids), where(codes < 0))
+            unknown = pc.and_(pc.is_valid(ids), where(numbers.add(ids) < 0))
             raw.faults.rows(f"{log_file}: {name} that {other} does not have", unknown, rows, ids)
-            found.add(codes)
         timestamp.add(batch["timestamp"].fill_null(UNKNOWN).to_numpy())
         if BEYOND in batch.column_names:
-            beyond.add(np.zeros(start - len(beyond.whole), np.int32))
+            beyond.add(np.zeros(start - beyond.length, np.int32))
             beyond.add(batch[BEYOND].to_numpy())
-        elif len(beyond.whole):
+        elif beyond.length:
             beyond.add(np.zeros(batch.num_rows, np.int32))
         if ordered := "position" in batch.column_names:
             position.add(batch["position"].fill_null(UNKNOWN).to_numpy())
-        for name, column in carried.items():
-            column.add(carries(rules[name], batch[rules[name].reads(name)]))
+        bits = np.zeros(batch.num_rows, carried.room.dtype)
+        for bit, name in enumerate(carriers):
+            bits |= carries(rules[name], batch[rules[name].reads(name)]).astype(bits.dtype) << bit
+        carried.add(bits)
         start += batch.num_rows
     if not start:
         raw.faults.add(f"{log_file}: holds no rows")
+    (user, user_ids), (item, item_ids) = users.numbered(), items.numbered()
     return NumberedLog(
-        user=user.whole,
-        item=item.whole,
+        user=user,
+        item=item,
         position=position.whole if ordered else None,
         timestamp=timestamp.whole,
-        feedback={name: column.whole for name, column in carried.items()},
-        user_ids=users.ids(),
-        item_ids=items.ids(),
-        beyond=beyond.whole if len(beyond.whole) else None,
+        carried=carried.whole,
+        carriers=carriers,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        beyond=beyond.whole if beyond.length else None,
     )
+
+
+def _carriers(raw: RawLog, rules: dict[str, Feedback]) -> tuple[str, ...]:
+    """The objectives that read a column of the log; each that names one that is not there is a fault."""
+    reads = {name: column for name, rule in rules.items() if (column := rule.reads(name)) is not None}
+    for name, column in reads.items():
+        if column not in raw.columns:
+            key = f"feedback.{name}" if rules[name].rule == "flag" else f"feedback.{name}.column"
+            raw.faults.add(
+                f"{key}: the log has no numeric column '{column}'; it has: {', '.join(raw.columns) or 'none'}"
+            )
+    if len(reads) > MOST:
+        raise InputError(f"feedback: {len(reads)} objectives read a column of the log; at most {MOST} can")
+    return tuple(name for name, column in reads.items() if column in raw.columns)
 
 
 def carries(rule: Feedback, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
@@ -107,41 +118,71 @@ def carries(rule: Feedback, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
 
 
 class _Column:
-    """An array that grows in place: a large one is moved by its pages, so that it is never in memory twice."""
+    """An array that grows. Room is taken by doubling: what is not written to yet takes no memory."""
 
-    def __init__(self, kind: type[np.signedinteger[Any]]) -> None:
-        self.whole = np.empty(0, dtype=kind)
+    def __init__(self, kind: npt.DTypeLike) -> None:
+        self.room, self.length = np.empty(0, dtype=kind), 0
 
     def add(self, values: npt.NDArray[Any]) -> None:
-        start = len(self.whole)
-        self.whole.resize(start + len(values), refcheck=False)
-        self.whole[start:] = values
+        end = self.length + len(values)
+        if end > len(self.room):
+            wider = np.empty(max(end, 2 * len(self.room)), self.room.dtype)
+            wider[: self.length] = self.whole
+            self.room = wider
+        self.room[self.length : end] = values
+        self.length = end
+
+    @property
+    def whole(self) -> npt.NDArray[Any]:
+        return self.room[: self.length]
 
 
-class _Numbers:
-    """The number of each id: its row in a table, or the order of first appearance."""
+class _Listed:
+    """Numbers of ids that a table lists: their rows in it."""
 
-    def __init__(self, table: pa.Array | None) -> None:
-        self.table = table
-        self.index = None if table is None else _index(table)
-        self.seen: dict[Any, int] = {}
-        self.kind: pa.DataType = pa.string()
+    def __init__(self, table: pa.Array) -> None:
+        self.table, self.index, self.codes = table, _index(table), _Column(np.int32)
 
-    def of(self, ids: pa.Array) -> Codes:
+    def add(self, ids: pa.Array) -> Codes:
         """[n] the numbers of ids, -1 where the table has none; null has none either."""
-        self.kind = ids.type
-        if self.index is not None:
-            codes = self.index.get_indexer(_values(ids)).astype(np.int32)
+        codes = self.index.get_indexer(_values(ids)).astype(np.int32)
+        if ids.null_count:
             codes[ids.is_null().to_numpy(zero_copy_only=False)] = -1
-            return codes
-        encoded = ids.dictionary_encode()
-        fresh = [self.seen.setdefault(each, len(self.seen)) for each in encoded.dictionary.to_pylist()]
-        codes = encoded.indices.fill_null(len(fresh)).to_numpy()
-        return np.array([*fresh, -1], dtype=np.int32)[codes]
+        self.codes.add(codes)
+        return codes
 
-    def ids(self) -> pa.Array:
-        """Every id, by number."""
-        return self.table if self.table is not None else pa.array(list(self.seen), self.kind)
+    def numbered(self) -> tuple[Codes, pa.Array]:
+        """The numbers of all that was added, and every id, by number."""
+        return self.codes.whole, self.table
+
+
+class _Seen:
+    """Numbers of ids that no table lists: the order of first appearance. Each batch has numbers of its own until all
+    are there, so that no id is looked up more than once a batch.
+    """
+
+    def __init__(self) -> None:
+        self.codes, self.parts = _Column(np.int32), list[pa.Array]()
+        self.ends = list[int]()
+
+    def add(self, ids: pa.Array) -> Codes:
+        """[n] the numbers of ids among the batch's, -1 where null."""
+        encoded = ids.dictionary_encode()
+        codes = np.asarray(encoded.indices.fill_null(-1).to_numpy())
+        self.codes.add(codes)
+        self.parts.append(encoded.dictionary)
+        self.ends.append(self.codes.length)
+        return codes
+
+    def numbered(self) -> tuple[Codes, pa.Array]:
+        """The numbers of all that was added, and every id, by number."""
+        table = pc.unique(pa.chunked_array(self.parts)) if self.parts else pa.array([], pa.string())
+        index, codes, start = _index(table), self.codes.whole, 0
+        for part, end in zip(self.parts, self.ends, strict=True):
+            numbers = np.append(index.get_indexer(_values(part)), -1).astype(np.int32)
+            codes[start:end] = numbers[codes[start:end]]
+            start = end
+        return codes, table
 
 
 def _index(table: pa.Array) -> "pd.Index[Any]":

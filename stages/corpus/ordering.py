@@ -5,6 +5,7 @@ cost of an interaction does not depend on the length of the log.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -30,6 +31,13 @@ def blocks(offsets: Ints) -> Iterator[tuple[int, int]]:
         first = last
 
 
+def owners(offsets: Ints, start: int, end: int) -> Ints:
+    """The users of a range of interactions, sorted by user."""
+    first, last = np.searchsorted(offsets, [start, end - 1], side="right") - 1
+    bounds = np.clip(offsets[first : last + 2], start, end)
+    return np.repeat(np.arange(first, last + 1), np.diff(bounds))
+
+
 def counted(codes: Codes, count: int) -> Ints:
     """How often each code 0..count-1 occurs."""
     found = np.zeros(count, dtype=np.int64)
@@ -39,10 +47,16 @@ def counted(codes: Codes, count: int) -> Ints:
 
 
 def gathered(column: npt.NDArray[Value], rows: Codes) -> npt.NDArray[Value]:
-    """column[rows]."""
+    """column[rows], for rows that are all there. What waits for memory is done by two threads, in blocks, as each makes
+    a copy of 8 bytes of a row's number; an index in the place of `take` waits twice.
+    """
     found = np.empty(len(rows), dtype=column.dtype)
-    for start in range(0, len(rows), BLOCK):  # indexing makes a copy of 8 bytes of each row's number
-        found[start : start + BLOCK] = column[rows[start : start + BLOCK]]
+
+    def block(start: int) -> None:
+        np.take(column, rows[start : start + BLOCK], out=found[start : start + BLOCK], mode="clip")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(block, range(0, len(rows), BLOCK)))
     return found
 
 
@@ -67,11 +81,11 @@ def time_order(log: NumberedLog) -> tuple[Codes, Ints]:
     rows, offsets = _by_user(log.user, len(log.user_ids))
     for start, end in blocks(offsets):
         part = rows[start:end]
-        owner, key = log.user[part], log.order[part]
+        owner, key = owners(offsets, start, end), gathered(log.order, part)
         if log.position is None and log.beyond is not None:
             part = part[np.lexsort((log.beyond[part], key, owner))]
         elif ((key[1:] < key[:-1]) & (owner[1:] == owner[:-1])).any():
-            part = part[np.lexsort((key, owner))]
+            part = part[_by_key(owner - owner[0], key)]
         rows[start:end] = part
     return rows, offsets
 
@@ -95,7 +109,7 @@ def check_positions(log: NumberedLog, rows: Codes, offsets: Ints, file: str, fau
     count, first = 0, np.empty(0, dtype=rows.dtype)
     for start, end in blocks(offsets):
         part = rows[start:end]
-        owner, key = log.user[part], log.position[part]
+        owner, key = owners(offsets, start, end), gathered(log.position, part)
         twice = part[1:][(owner[1:] == owner[:-1]) & (key[1:] == key[:-1]) & (key[1:] != UNKNOWN)]
         count += len(twice)
         first = np.sort(np.concatenate([first, twice]))[:SHOWN]
@@ -131,8 +145,8 @@ def core(user: Codes, item: Codes, least: int, keep: Mask | None = None) -> Mask
     of_user = counted(user if whole else user[keep], int(user.max(initial=-1)) + 1)
     of_item = counted(item if whole else item[keep], int(item.max(initial=-1)) + 1)
     while True:
-        falls = (of_user < least)[user]
-        falls |= (of_item < least)[item]
+        falls = gathered(of_user < least, user)
+        falls |= gathered(of_item < least, item)
         falls &= keep
         gone = np.flatnonzero(falls)
         if not len(gone):
@@ -161,6 +175,16 @@ def _by_user(user: Codes, users: int) -> tuple[Codes, Ints]:
     marks = sparse.coo_array((np.ones(len(user), dtype=np.int8), (user, np.arange(len(user), dtype=np.int32))), shape)
     grouped = marks.tocsr()
     return grouped.indices.astype(np.int32, copy=False), grouped.indptr[:-1].astype(np.int64)
+
+
+def _by_key(owner: Ints, key: Ints) -> Ints:
+    """The stable order by owner, from 0, then key: by one number for both where 64 bits hold it, which is all but
+    sorted where the key is, and sorted in a seventh of the time.
+    """
+    least, span = int(key.min()), int(key.max()) - int(key.min()) + 1
+    if (int(owner[-1]) + 1) * span >= 1 << 63:
+        return np.lexsort((key, owner))
+    return np.argsort(owner * span + (key - least), kind="stable")
 
 
 def _runs(log: NumberedLog, rows: Codes) -> Ints:

@@ -42,8 +42,9 @@ def write_corpus(corpus: Cut, folder: Path) -> Described:
     write_pieces(folder / "items.parquet", schema.ITEMS, described.watch(corpus.items()))
     write_table(folder / "users.parquet", corpus.users())
     pieces = progress(corpus.interactions(), "row groups of interactions")
+    if corpus.is_long:
+        pieces = map_columns(pieces, folder, len(corpus.rows), len(corpus.user_rows))
     write_pieces(folder / "interactions.parquet", corpus.interactions_schema, pieces)
-    map_columns(folder, len(corpus.user_rows))
     return described
 
 
