@@ -17,7 +17,7 @@ from stages.core import params
 from stages.core.corpora import Feedback
 from stages.core.errors import InputError
 from stages.corpus import cut as cutting
-from stages.corpus import histories, local, movielens, ordering
+from stages.corpus import histories, local, movielens, numbering, ordering
 from stages.corpus.cut import cold_items, cut, leave_one_out
 from stages.corpus.histories import load, tie_groups
 from stages.corpus.item_text import at_level
@@ -116,6 +116,7 @@ def test_split_property(rows: list[Row], data: st.DataObject) -> None:
     batches = [batch.slice(start, size) for batch in raw.batches for start in range(0, batch.num_rows, size)]
     raw = dataclasses.replace(raw, batches=batches, item_ids=raw.item_ids if listed else None)
     with pytest.MonkeyPatch.context() as patch:  # blocks of one user, tables of two rows: nothing depends on them
+        patch.setattr(numbering, "WAITING", data.draw(st.sampled_from([0, 1 << 20])))
         patch.setattr(ordering, "BLOCK", data.draw(st.sampled_from([1, 1 << 21])))
         patch.setattr(cutting, "ROWS", data.draw(st.sampled_from([2, 1 << 20])))
         try:

@@ -1,7 +1,7 @@
 """From a raw log's batches to integer arrays: the numbers that `cut` works on.
 
 Per interaction 8 bytes of user and item, 8 of timestamp, 4 where that is finer than seconds, 8 of position where there
-is one, and one for up to 8 objectives that a column gives: a log of 120 million takes 2 GB.
+is one, and 1, 2, 4 or 8 for up to 8, 16, 32 or 64 objectives that a column gives: a log of 120 million takes 2 GB.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.core.corpora import Feedback
-from stages.core.errors import InputError
 from stages.core.stage import progress
 from stages.corpus.faults import where
 from stages.corpus.raw_log import BEYOND, ROW, RawLog
@@ -24,6 +23,7 @@ Codes = npt.NDArray[np.int32]
 Bits = npt.NDArray[np.unsignedinteger[Any]]
 UNKNOWN = np.iinfo(np.int64).min  # null as an int64
 MOST = 64  # objectives that read a column: the bits of a number
+WAITING = 1 << 20  # ids
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,20 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
 
 
 def _carriers(raw: RawLog, rules: dict[str, Feedback]) -> tuple[str, ...]:
-    """The objectives that read a column of the log; each that names one that is not there is a fault."""
-    reads = {name: column for name, rule in rules.items() if (column := rule.reads(name)) is not None}
-    for name, column in reads.items():
-        if column not in raw.columns:
-            key = f"feedback.{name}" if rules[name].rule == "flag" else f"feedback.{name}.column"
+    """The objectives that read a column of the log. Those that name one that is not there are faults, and too many."""
+    found = []
+    for name, rule in rules.items():
+        column = rule.reads(name)
+        if column in raw.columns:
+            found.append(name)
+        elif column is not None:
+            key = f"feedback.{name}" if rule.rule == "flag" else f"feedback.{name}.column"
             raw.faults.add(
                 f"{key}: the log has no numeric column '{column}'; it has: {', '.join(raw.columns) or 'none'}"
             )
-    if len(reads) > MOST:
-        raise InputError(f"feedback: {len(reads)} objectives read a column of the log; at most {MOST} can")
-    return tuple(name for name, column in reads.items() if column in raw.columns)
+    if len(found) > MOST:
+        raw.faults.add(f"feedback: {len(found)} objectives read a column of the log; at most {MOST} can")
+    return tuple(found[:MOST])
 
 
 def carries(rule: Feedback, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
@@ -118,7 +121,7 @@ def carries(rule: Feedback, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
 
 
 class _Column:
-    """An array that grows. Room is taken by doubling: what is not written to yet takes no memory."""
+    """An array that grows. Its room is doubled where it ends: what is not written to yet takes no memory on Linux."""
 
     def __init__(self, kind: npt.DTypeLike) -> None:
         self.room, self.length = np.empty(0, dtype=kind), 0
@@ -157,32 +160,41 @@ class _Listed:
 
 
 class _Seen:
-    """Numbers of ids that no table lists: the order of first appearance. Each batch has numbers of its own until all
-    are there, so that no id is looked up more than once a batch.
+    """Numbers of ids that no table lists: the order of first appearance. A batch's ids have numbers of their own until
+    the table takes them up, once as many wait as it holds: a hash table of millions is made a few times, not per batch.
     """
 
     def __init__(self) -> None:
-        self.codes, self.parts = _Column(np.int32), list[pa.Array]()
-        self.ends = list[int]()
+        self.codes, self.table = _Column(np.int32), None
+        self.parts = list[tuple[int, pa.Array]]()  # where in `codes` a batch begins, and its ids
 
     def add(self, ids: pa.Array) -> Codes:
         """[n] the numbers of ids among the batch's, -1 where null."""
         encoded = ids.dictionary_encode()
         codes = np.asarray(encoded.indices.fill_null(-1).to_numpy())
+        self.parts.append((self.codes.length, encoded.dictionary))
         self.codes.add(codes)
-        self.parts.append(encoded.dictionary)
-        self.ends.append(self.codes.length)
+        if sum(len(part) for _, part in self.parts) > max(WAITING, 0 if self.table is None else len(self.table)):
+            self._take_up()
         return codes
 
     def numbered(self) -> tuple[Codes, pa.Array]:
         """The numbers of all that was added, and every id, by number."""
-        table = pc.unique(pa.chunked_array(self.parts)) if self.parts else pa.array([], pa.string())
-        index, codes, start = _index(table), self.codes.whole, 0
-        for part, end in zip(self.parts, self.ends, strict=True):
-            numbers = np.append(index.get_indexer(_values(part)), -1).astype(np.int32)
-            codes[start:end] = numbers[codes[start:end]]
-            start = end
-        return codes, table
+        self._take_up()
+        return self.codes.whole, pa.array([], pa.string()) if self.table is None else self.table
+
+    def _take_up(self) -> None:
+        if not self.parts:
+            return
+        ids = pa.concat_arrays([part for _, part in self.parts])
+        self.table = pc.unique(ids if self.table is None else pa.chunked_array([self.table, ids]))
+        numbers = np.asarray(pc.index_in(ids, self.table).to_numpy())
+        ends, first = [*(start for start, _ in self.parts[1:]), self.codes.length], 0
+        for (start, part), end in zip(self.parts, ends, strict=True):
+            codes = self.codes.whole[start:end]
+            codes[:] = np.append(numbers[first : first + len(part)], -1)[codes]
+            first += len(part)
+        self.parts.clear()
 
 
 def _index(table: pa.Array) -> "pd.Index[Any]":
