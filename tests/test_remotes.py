@@ -88,12 +88,24 @@ def test_two_people_and_an_s3_remote(first_run: Path, tmp_path: Path) -> None:
         assert stages_run(back) == SAGE_CELLS - {RECOMMEND}  # which has no file in Git: it is his, from the run cache
 
 
+def names(remote: Path, error: str) -> bool:
+    """Whether DVC says what failed: files by name, or the folder, where it was about to look into it."""
+    return "ERROR: failed to" in error or ("ERROR: " in error and str(remote) in error)
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file that another process may remove at any time."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def point(remote: Path, target: Path) -> None:
+    """Let the remote, a link, be another folder or a file from one moment to the next, as a mount that is lost."""
+    link = remote.with_name("link")
+    link.symlink_to(target)
+    link.replace(remote)
 
 
 def take_away(remote: Path, when: Path) -> threading.Thread:
@@ -104,8 +116,7 @@ def take_away(remote: Path, when: Path) -> threading.Thread:
         end = time.monotonic() + 60
         while time.monotonic() < end:
             if any(size_of(path) for path in when.glob("files/md5/*/*")):
-                remote.rename(remote.with_name("away"))
-                remote.touch()
+                point(remote, Path(__file__))
                 return
             time.sleep(0.001)
 
@@ -114,25 +125,21 @@ def take_away(remote: Path, when: Path) -> threading.Thread:
     return thread
 
 
-def bring_back(remote: Path) -> None:
-    remote.unlink()
-    remote.with_name("away").rename(remote)
-
-
 def test_two_people_and_a_folder(first_run: Path, tmp_path: Path) -> None:
     """The same with a shared folder, which goes away in the middle of a push and of a pull. A clone without data says
     that nothing changed without fetching anything, and fetches what a change needs."""
     repository = shutil.copytree(first_run, tmp_path / "a" / "repository")
     own = {"DVC_SITE_CACHE_DIR": str(tmp_path / "site-a")}
     theirs = {"DVC_SITE_CACHE_DIR": str(tmp_path / "site-b")}
-    remote = tmp_path / "remote"
-    remote.mkdir()
+    remote, store = tmp_path / "remote", tmp_path / "store"
+    store.mkdir()
+    point(remote, store)
     run(repository, "dvc", "remote", "add", "--default", "shared", str(remote))
     run(repository, "git", "commit", "-qam", "remote")
     watcher = take_away(remote, remote)
-    assert "ERROR: failed to" in refused(repository, "dvc", "push", "--run-cache", "--jobs", "1", **own)
+    assert names(remote, refused(repository, "dvc", "push", "--run-cache", "--jobs", "1", **own))
     watcher.join()
-    bring_back(remote)
+    point(remote, store)
     run(repository, "dvc", "push", "--run-cache", **own)
     (tmp_path / "b").mkdir()
     hub = hub_of(repository)
@@ -146,9 +153,9 @@ def test_two_people_and_a_folder(first_run: Path, tmp_path: Path) -> None:
     assert not (bare / "models").exists()
     clone = cloned(hub, tmp_path / "b" / "clone")
     watcher = take_away(remote, clone / ".dvc/cache")
-    assert "ERROR: failed to" in refused(clone, "dvc", "pull", "--run-cache", "--jobs", "1", **theirs)
+    assert names(remote, refused(clone, "dvc", "pull", "--run-cache", "--jobs", "1", **theirs))
     watcher.join()
-    bring_back(remote)
+    point(remote, store)
     run(clone, "dvc", "pull", "--run-cache", **theirs)
     assert not stages_run(run(clone, "dvc", "repro", **theirs))
     assert not run(clone, "git", "status", "--porcelain")
