@@ -78,7 +78,7 @@ def test_split_of_short_histories(length: int, split: list[int]) -> None:
 
 
 def test_order_of_keys_of_any_size() -> None:
-    """Nanoseconds of a century and of one day: of the first, 64 bits hold those of some owners and not of all."""
+    """Of a day's nanoseconds 64 bits hold those of all owners, of a century's not: both give the order of lexsort."""
     draw = np.random.default_rng(1)
     for span in (10**14, 3 * 10**18):
         owner = np.sort(draw.integers(9, size=300))
