@@ -99,8 +99,9 @@ def loss(slates: ScoredSlates, advantage: Tensor, params: Params) -> Loss:
 def _algorithm_1(slates: ScoredSlates, advantage: Tensor, penalty: Tensor, params: Params) -> Terms:
     ratio, (below, above) = terms.slate_ratio(slates, params.ratio_norm), clip_widths(advantage, penalty, params)
     diagnostics = terms.ratio_diagnostics(ratio, advantage, below, above)
-    low_diversity = rejected(advantage) & (penalty > 1)
-    diagnostics["at_floor_low_diversity"] = share(ratio.detach() < 2 - penalty, low_diversity)
+    at_floor = ratio.detach() < 2 - penalty
+    diagnostics["at_floor_low_diversity"] = share(at_floor, rejected(advantage) & (penalty > 1))
+    diagnostics["at_floor_usual_diversity"] = share(at_floor, rejected(advantage) & (penalty == 1))
     if params.dual_clip is not None:
         diagnostics["at_dual_clip"] = share(ratio.detach() > params.dual_clip, rejected(advantage))
     return terms.clipped_surrogate(ratio, advantage, below, above, params.dual_clip), diagnostics
