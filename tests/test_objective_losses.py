@@ -71,6 +71,7 @@ def test_sage_loss_by_hand():
             "at_upper_bound": 1.0,  # one of one rewarded slate
             "at_lower_bound": 1 / 3,  # one of three rejected slates
             "at_floor_low_diversity": 0.0,
+            "at_floor_usual_diversity": 1 / 2,  # one of two
         },
         abs=1e-6,
     )
