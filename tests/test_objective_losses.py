@@ -361,6 +361,7 @@ def test_a_group_without_signal_counts_on_neither_side(signal):
         advantage = torch.tensor([[1e-7, -1e-7, 1.0, -1.0]])
         found = plain(objective.loss(slates, advantage, params).diagnostics)
         found = {key: value for key, value in found.items() if key.startswith(("at_", "bounded_"))}
+        assert found.pop("at_floor_usual_diversity", 0.0) == 0  # all slates here are of low diversity
         assert len(found) == shares.get(name, 2)
         assert set(found.values()) == {float(signal)}, (name, found)
 
