@@ -120,7 +120,7 @@ def test_the_problem_shows_the_optimizer(name):
     bounds = [key for key in found[0] if key.startswith(("at_", "bounded_"))]
     for key in bounds:
         assert len({row[key] for row in found}) > 1, key
-    assert len(bounds) == (3 if name == "sage" else 2)
+    assert len(bounds) == (4 if name == "sage" else 2)
     assert found[-1]["reward"] > found[0]["reward"] + 0.05
 
 
