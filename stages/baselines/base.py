@@ -70,7 +70,9 @@ class GivenModels(Given):
 class Learner(Protocol):
     """A model, what it is taught, and its lists. A batch is what `loss` takes; the loop does not look inside."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
 
     def batches(self, epoch: int) -> Sequence[Any]:
         """All batches of an epoch in their order, drawn from (seed, epoch) alone."""

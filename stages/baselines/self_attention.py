@@ -1,0 +1,126 @@
+"""SASRec under any of its losses: what the rows `sasrec` and `sasrec_bce` share, and what ReaRec builds on.
+
+Self-attentive sequential recommendation (arXiv 1808.09781): the state at an item scores every item by its embedding,
+
+    s(j | items so far) = F . E_j        F the encoder's state at the last item, E the item embeddings
+
+and every position of a window is a training example. Lists rank the whole catalogue by s.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from stages.baselines.attention import Encoder, Size
+from stages.baselines.base import SPLITS, Given, Lists, Outcome
+from stages.baselines.item_losses import Unseen, binary_cross_entropy, cross_entropy, sampled_cross_entropy
+from stages.baselines.loop import Schedule, train
+from stages.baselines.ranking import best_items
+from stages.baselines.windows import Rows, Window, Windows, padded, rows
+from stages.core.checkpoints import model_state
+from stages.core.section import Count
+from stages.core.seeding import derived_seed
+from stages.corpus.histories import Ints
+
+USERS = 256  # ranked at once
+
+
+class SasrecParams(Size, Schedule):
+    """A section of SASRec."""
+
+    loss: Literal["ce", "bce", "sampled"]
+    """ce: over the whole catalogue | bce: against one unseen item | sampled: over `samples` items, drawn uniformly."""
+    samples: Count | None
+    """loss sampled: items drawn for a step, the same for all its positions; null for the others."""
+
+    @model_validator(mode="after")
+    def _samples_where_drawn(self) -> Self:
+        if (self.loss == "sampled") != (self.samples is not None):
+            raise ValueError("samples: loss sampled needs a number, the others have none (null)")
+        return self
+
+
+class ItemLearner(ABC):
+    """An encoder over items, taught by windows of the histories."""
+
+    def __init__(self, given: Given, schedule: Schedule, length: int, model: Encoder) -> None:
+        self.given, self.schedule, self.length = given, schedule, length
+        self.model = model.to(given.device)
+        self.windows = Windows(given.histories, length, given.shuffle_ties, given.seed)
+
+    def batches(self, epoch: int) -> Sequence[list[Window]]:
+        """Windows, `batch_size` at a time."""
+        return self.windows.batches(epoch, self.schedule.batch_size)
+
+    @abstractmethod
+    def loss(self, batch: list[Window]) -> tuple[Tensor, Tensor]:
+        """Sum over the real targets of the windows, and their number."""
+
+    def represent(self, items: Tensor, last: Tensor) -> Tensor:
+        """States [n, h] that score the item behind place `last` [n] of the items [n, L]."""
+        states: Tensor = self.model(items)
+        return states[torch.arange(len(items), device=items.device), last]
+
+    def lists(self, split: str, users: Ints) -> Lists:
+        """The best items of the whole catalogue, less those of the context where seen items are excluded."""
+        found = [self._ranked(split, users[start : start + USERS]) for start in range(0, len(users), USERS)]
+        items, scores = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+        return items, scores
+
+    @torch.no_grad()
+    def _ranked(self, split: str, users: Ints) -> tuple[Tensor, Tensor]:
+        contexts = [self.given.histories.context(user, split) for user in users]
+        assert all(len(own) for own in contexts), "a user with a target has a training item"
+        items, real = padded([own[-self.length :] for own in contexts], self.given.device)
+        scores = self.represent(items, real.sum(1) - 1) @ self.model.items.weight.T
+        if self.given.exclude_seen:
+            row = np.repeat(np.arange(len(users)), [len(own) for own in contexts])
+            scores[torch.from_numpy(row), torch.from_numpy(np.concatenate(contexts))] = -torch.inf
+        best, value = best_items(scores, self.schedule.list_length)
+        return best.cpu(), value.cpu()
+
+
+class Sasrec(ItemLearner):
+    """SASRec under the loss of its section."""
+
+    def __init__(self, given: Given, params: SasrecParams, name: str) -> None:
+        torch.manual_seed(derived_seed(given.seed, name, "weights"))
+        super().__init__(given, params, params.length, Encoder(given.histories.item_count, params))
+        self.params, self.score = params, LOSSES[params.loss]
+        users, items = given.histories.user_count, given.histories.item_count
+        self.unseen = Unseen([np.unique(given.histories.train(user)) for user in range(users)], items, given.device)
+
+    def loss(self, batch: list[Window]) -> tuple[Tensor, Tensor]:
+        """Sum over the real targets of the windows, and their number."""
+        groups = list(rows(batch, self.given.device))
+        states = torch.cat([self.model(group.read)[group.real] for group in groups])
+        target = torch.cat([group.target[group.real] for group in groups])
+        return self.score(self, states, target, groups), target.new_tensor(len(target))
+
+    def full(self, states: Tensor, target: Tensor, groups: list[Rows]) -> Tensor:
+        return cross_entropy(states[:, None], self.model.items.weight, target, states.new_ones(1))
+
+    def against_one(self, states: Tensor, target: Tensor, groups: list[Rows]) -> Tensor:
+        user = torch.cat([group.user[:, None].expand_as(group.real)[group.real] for group in groups])
+        return binary_cross_entropy(states, self.model.items.weight, target, self.unseen.draw(user))
+
+    def against_some(self, states: Tensor, target: Tensor, groups: list[Rows]) -> Tensor:
+        items = self.model.items.weight
+        drawn = torch.randint(len(items), (self.params.samples or 0,), device=items.device)
+        return sampled_cross_entropy(states, items, target, drawn)
+
+
+LOSSES = {"ce": Sasrec.full, "bce": Sasrec.against_one, "sampled": Sasrec.against_some}
+
+
+def outcome(learner: ItemLearner, given: Given, name: str) -> Outcome:
+    """Train, and make the lists of both splits."""
+    train(learner, learner.schedule, given, name)
+    return Outcome(
+        {split: learner.lists(split, given.users[split]) for split in SPLITS}, model_state("model", learner.model)
+    )
