@@ -1,12 +1,14 @@
-"""Train a recommender to compare with and write its lists in the schema of slates (decoder `list`).
+"""Count what a recommender to compare with counts, and write its lists in the schema of slates (decoder `list`).
 
 Reads data/<dataset>/corpus, writes data/<dataset>/slates/<baseline>/seed-<n>.parquet. No measure is taken here.
+Baselines that learn have stages of their own: sequential.py and generative.py.
 """
 
 import numpy as np
 import pyarrow as pa
 
 from stages.core import params, paths, stage
+from stages.core.cells import on_axis
 from stages.core.files import write_table
 from stages.core.schema import slate_table
 from stages.corpus import histories
@@ -15,6 +17,7 @@ from stages.corpus import histories
 def main(dataset: str, baseline: str, seed: int) -> None:
     settings = params.load()
     module = params.load_module("baselines", baseline, "--baseline")
+    on_axis("--baseline", baseline, "baselines")
     corpus = histories.load(paths.corpus(dataset))
     tables = []
     for split in ("test", "valid"):

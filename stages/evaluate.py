@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.core import params, paths, stage
+from stages.core.cells import BASELINES, axis_of
 from stages.core.errors import InputError
 from stages.core.files import write_json, write_table
 from stages.core.params import Params
@@ -47,7 +48,7 @@ def main(dataset: str, row: str, seed: int) -> None:
 def cell_of(settings: Params, dataset: str, row: str, seed: int) -> tuple[str, dict[str, str | int]]:
     """The stage of dvc.yaml that evaluates a row, and the cell's coordinates."""
     if row in params.modules("baselines"):
-        return "evaluate_baseline", {"dataset": dataset, "baseline": row, "seed": seed}
+        return f"evaluate_{BASELINES[axis_of(row)]}", {"dataset": dataset, "baseline": row, "seed": seed}
     for space in params.modules("action_spaces"):
         for optimizer in settings.every_optimizer():
             if row == paths.row(space, optimizer):

@@ -46,7 +46,7 @@ def main(dataset: str) -> None:
     settings = params.load()
     axes, evaluation = settings.axes, settings.evaluate
     policies = [paths.row(space, optimizer) for space, optimizer in settings.policies(dataset)]
-    rows = [*policies, *axes.baselines]
+    rows = [*policies, *axes.baselines, *axes.sequential_baselines, *axes.generative_baselines]
     cells = {row: {seed: read_json(paths.metrics(dataset, row, seed)) for seed in axes.seeds} for row in rows}
     users = {row: {seed: read_table(paths.per_user(dataset, row, seed)) for seed in axes.seeds} for row in rows}
     runs = {row: [read_json(paths.run_metrics(dataset, row, seed)) for seed in axes.seeds] for row in policies}

@@ -23,7 +23,7 @@ from stages.corpus import movielens
 
 ROOT = Path(__file__).parents[1]
 USERS = 40
-STAGES = 25  # cells of the first `dvc repro`
+STAGES = 27  # cells of the first `dvc repro`
 
 
 def environment(repository: Path) -> dict[str, str]:
@@ -111,5 +111,7 @@ def write_params(repository: Path, data: Path) -> None:
     values["rl"] |= {"rollouts": 2, "contexts": 4, "group_size": 4, "evaluate_every": 1, "cold_contexts": 2}
     values["harvest"] |= {"min_reward": 0.01}
     values["recommend"] |= {"beam_width": 20}
+    for name in ("sasrec", "sasrec_bce", "rearec"):
+        values[name] |= {"epochs": 2, "hidden": 16, "feed_forward": 32}
     values["evaluate"] |= {"resamples": 100}
     path.write_text(yaml.safe_dump(values, sort_keys=False))

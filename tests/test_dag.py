@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from stages.core import params, paths
+from stages.core.cells import BASELINES, axis_of
 from stages.core.language_models import FIXED
 from stages.reporting import charts
 
@@ -71,6 +72,12 @@ WRITES: dict[str, Callable[..., set[Path]]] = {
     },
     "recommend": lambda dataset, space, optimizer, seed: {paths.slates(dataset, paths.row(space, optimizer), seed)},
     "baseline": lambda dataset, baseline, seed: {paths.slates(dataset, baseline, seed)},
+    "sequential": lambda dataset, baseline, seed: {
+        paths.slates(dataset, baseline, seed),
+        paths.baseline_model(dataset, baseline, seed),
+        paths.curve(dataset, baseline, seed),
+    },
+    "generative": lambda dataset, baseline, seed: WRITES["sequential"](dataset, baseline, seed),
     "evaluate": lambda dataset, row, seed: {paths.metrics(dataset, row, seed), paths.per_user(dataset, row, seed)},
     "figure_3": lambda: {paths.figure_3()},
     "tabulate": lambda dataset: {
@@ -109,6 +116,7 @@ def cells(root: Path) -> dict[str, Cell]:
     """Every cell that the axes of params.yaml span, by DVC's name for it."""
     graph, values = (yaml.safe_load((root / name).read_text()) for name in ("dvc.yaml", "params.yaml"))
     values |= {"ablation_datasets": values["datasets"][:1], "second_round": ["sage"]}  # axes that are empty as shipped
+    values |= {axis: baselines_on(axis) for axis in BASELINES}
     found = {}
     for stage, declared in graph["stages"].items():
         axes = {key: fill(axis, values) for key, axis in declared.get("matrix", {}).items()}
@@ -126,6 +134,11 @@ def cells(root: Path) -> dict[str, Cell]:
             )
             found["-".join([f"{stage}@{point[0]}", *map(str, point[1:])]) if point else stage] = cell
     return found
+
+
+def baselines_on(axis: str) -> list[str]:
+    """All that can stand on it."""
+    return [name for name in params.modules("baselines") if axis_of(name) == axis]
 
 
 def fill(value: Any, values: dict[str, Any]) -> Any:
@@ -225,9 +238,14 @@ def test_imports_are_deps(cell):
 
 @every_cell
 def test_code_deps_are_imported(cell):
-    """By the cell, or by the stage on another action space: a template cannot say what one of them imports alone."""
-    spaces = params.modules("action_spaces") if "space" in cell.coordinates else [None]
-    alike = [cell._replace(coordinates={**cell.coordinates, "space": space}) for space in spaces]
+    """By the cell, or by the stage on another action space, or with another baseline of its axis: a template cannot say
+    what one of them imports alone.
+    """
+    others = {"space": params.modules("action_spaces")}
+    if "baseline" in cell.coordinates:
+        others["baseline"] = baselines_on(axis_of(cell.coordinates["baseline"]))
+    key = next((key for key in others if key in cell.coordinates), None)
+    alike = [cell._replace(coordinates={**cell.coordinates, key: name}) for name in others[key]] if key else [cell]
     code, deps = set().union(*map(code_of, alike)), [dep for dep in cell.deps if dep.startswith("stages/")]
     idle = [dep for dep in deps if not any(covers(dep, file) for file in code)]
     assert not idle, f"dvc.yaml: {cell.stage} names these under deps and does not import them"
@@ -413,10 +431,11 @@ def test_declared_params_exist(cell):
 
 
 def test_every_name_on_an_axis_is_a_module_and_a_section():
-    for axis, folder in (("optimizers", "objectives"), ("baselines", "baselines")):
+    for axis, folder in (("optimizers", "objectives"), *((axis, "baselines") for axis in BASELINES)):
         for name in VALUES[axis]:
             assert name in params.modules(folder)
             assert name in VALUES
+    assert all(axis_of(name) in BASELINES and name in VALUES for name in params.modules("baselines"))
 
 
 def test_ablations_have_the_same_names_everywhere():
@@ -499,4 +518,5 @@ def test_packages_import_nothing(package):
 
 @pytest.mark.parametrize("verb", sorted({Path(file).stem for file in VERBS} - {"__init__", *NO_STAGES}))
 def test_every_stage_is_in_the_graph(verb):
-    assert f"stages.{verb}" in {cell.module for cell in CELLS.values()}
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert f"stages.{verb}" in {declared["cmd"].split()[2] for declared in graph.values()}

@@ -111,6 +111,7 @@ def tree(tmp_path, monkeypatch):
         arrays = [pa.array(columns[field.name], field.type) for field in schema]
         pq.write_table(pa.table(arrays, schema=schema), folder / f"{name}.parquet")
     axes = SimpleNamespace(action_spaces=["text"], optimizers=["sft"], baselines=["popularity"], seeds=[1])
+    axes.sequential_baselines, axes.generative_baselines = [], []
     loaded = SimpleNamespace(
         evaluate=SETTINGS,
         tabulate=TESTS,

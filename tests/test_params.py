@@ -177,6 +177,29 @@ FAULTS = {
     "ablation named as an SFT": ({"ablations.warmup_sage": {"beta": 0.0}}, "ablations: 'warmup_sage' is the name of"),
     "optimizer": ({"optimizers": ["sft", "sgae"]}, "optimizers: 'sgae' is none of .*grpo, gspo.*did you mean 'sage'"),
     "baseline": ({"baselines": ["populraity"]}, "baselines: 'populraity' .*did you mean 'popularity'"),
+    "baseline that learns": (
+        {"sequential_baselines": ["sasrek"]},
+        "sequential_baselines: 'sasrek' .*did you mean 'sasrec'",
+    ),
+    "baseline without its section": (
+        {"sasrec": DELETE},
+        "sequential_baselines: 'sasrec' has no section; add 'sasrec:'",
+    ),
+    "baseline on another's axis": (
+        {"generative_baselines": ["rearec"]},
+        "generative_baselines: 'rearec' is none of generative_baselines; it stands on sequential_baselines, and "
+        "stages/sequential.py runs it",
+    ),
+    "baseline that learns among those that count": (
+        {"baselines": ["sasrec"]},
+        "baselines: 'sasrec' is none of baselines; it stands on sequential_baselines",
+    ),
+    "heads that do not divide": ({"sasrec.heads": 3}, "sasrec: hidden 64 is no multiple of heads 3"),
+    "loss": ({"sasrec.loss": "cee"}, "sasrec.loss: .*'ce', 'bce' or 'sampled'"),
+    "samples missing": ({"sasrec.loss": "sampled"}, r"sasrec: samples: loss sampled needs a number"),
+    "samples idle": ({"sasrec_bce.samples": 10}, r"sasrec_bce: samples: .*the others have none \(null\)"),
+    "variant": ({"rearec.variant": "elr"}, "rearec.variant: .*'erl' or 'prl'"),
+    "annealing that sharpens backwards": ({"rearec.annealing": 0.5}, "rearec.annealing: .*greater than or equal to 1"),
     "action space": ({"action_spaces": ["semantic-id"]}, "action_spaces: 'semantic-id' .*did you mean 'semantic_id'"),
     "data set": ({"datasets": ["ml-10k"]}, "datasets: 'ml-10k' is none of the keys of corpora.*did you mean 'ml-100k'"),
     "backbone": ({"backbone": "tony"}, "backbone: 'tony' is none of the keys of backbones: .*did you mean 'tiny'"),

@@ -84,7 +84,7 @@ class Block(nn.Module):
         return state.view(*state.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-class Encoder(nn.Module):
+class ItemEncoder(nn.Module):
     """Items to states. Rows are padded on the right: no item sees what is behind it, so what stands there is idle."""
 
     def __init__(self, items: int, size: Size) -> None:

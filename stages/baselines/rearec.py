@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.baselines.attention import STD, Encoder, Memory, Size, causal, up_to
+from stages.baselines.attention import STD, ItemEncoder, Memory, Size, causal, up_to
 from stages.baselines.base import Given, Outcome
 from stages.baselines.item_losses import cross_entropy
 from stages.baselines.loop import Schedule
@@ -54,7 +54,7 @@ class Params(Size, Schedule):
     """Weight of the contrast (prl)."""
 
 
-class Reasoner(Encoder):
+class Reasoner(ItemEncoder):
     """SASRec's encoder with K reasoning positions."""
 
     def __init__(self, items: int, size: Size, steps: int) -> None:

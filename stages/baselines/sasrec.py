@@ -11,7 +11,7 @@ decoupled weight decay, 0 as shipped.
 """
 
 from stages.baselines.base import Given, Outcome
-from stages.baselines.self_attention import Sasrec, SasrecParams, outcome
+from stages.baselines.self_attention import LOSSES, Sasrec, SasrecParams, outcome
 
 AXIS = "sequential_baselines"
 Params = SasrecParams
@@ -19,4 +19,4 @@ Params = SasrecParams
 
 def recommend(given: Given, params: Params) -> Outcome:
     """Train on the histories and rank the catalogue for each user."""
-    return outcome(Sasrec(given, params, "sasrec"), given, "sasrec")
+    return outcome(Sasrec(given, params, LOSSES[params.loss], "sasrec"), given, "sasrec")

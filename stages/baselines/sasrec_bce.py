@@ -6,7 +6,7 @@ The same code as `sasrec`, with a section of its own, so that both losses stand 
 """
 
 from stages.baselines.base import Given, Outcome
-from stages.baselines.self_attention import Sasrec, SasrecParams, outcome
+from stages.baselines.self_attention import LOSSES, Sasrec, SasrecParams, outcome
 
 AXIS = "sequential_baselines"
 Params = SasrecParams
@@ -14,4 +14,4 @@ Params = SasrecParams
 
 def recommend(given: Given, params: Params) -> Outcome:
     """Train on the histories and rank the catalogue for each user."""
-    return outcome(Sasrec(given, params, "sasrec_bce"), given, "sasrec_bce")
+    return outcome(Sasrec(given, params, LOSSES[params.loss], "sasrec_bce"), given, "sasrec_bce")

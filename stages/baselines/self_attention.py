@@ -8,7 +8,7 @@ and every position of a window is a training example. Lists rank the whole catal
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from stages.baselines.attention import Encoder, Size
+from stages.baselines.attention import ItemEncoder, Size
 from stages.baselines.base import SPLITS, Given, Lists, Outcome
 from stages.baselines.item_losses import Unseen, binary_cross_entropy, cross_entropy, sampled_cross_entropy
 from stages.baselines.loop import Schedule, train
@@ -48,7 +48,7 @@ class SasrecParams(Size, Schedule):
 class ItemLearner(ABC):
     """An encoder over items, taught by windows of the histories."""
 
-    def __init__(self, given: Given, schedule: Schedule, length: int, model: Encoder) -> None:
+    def __init__(self, given: Given, schedule: Schedule, length: int, model: ItemEncoder) -> None:
         self.given, self.schedule, self.length = given, schedule, length
         self.model = model.to(given.device)
         self.windows = Windows(given.histories, length, given.shuffle_ties, given.seed)
@@ -85,13 +85,17 @@ class ItemLearner(ABC):
         return best.cpu(), value.cpu()
 
 
-class Sasrec(ItemLearner):
-    """SASRec under the loss of its section."""
+Score = Callable[["Sasrec", Tensor, Tensor, list[Rows]], Tensor]
+"""A loss: states [P, h] and target [P] of the groups' real positions -> their sum."""
 
-    def __init__(self, given: Given, params: SasrecParams, name: str) -> None:
+
+class Sasrec(ItemLearner):
+    """SASRec under one of its losses."""
+
+    def __init__(self, given: Given, params: SasrecParams, score: Score, name: str) -> None:
         torch.manual_seed(derived_seed(given.seed, name, "weights"))
-        super().__init__(given, params, params.length, Encoder(given.histories.item_count, params))
-        self.params, self.score = params, LOSSES[params.loss]
+        super().__init__(given, params, params.length, ItemEncoder(given.histories.item_count, params))
+        self.params, self.score = params, score
         users, items = given.histories.user_count, given.histories.item_count
         self.unseen = Unseen([np.unique(given.histories.train(user)) for user in range(users)], items, given.device)
 
@@ -115,7 +119,7 @@ class Sasrec(ItemLearner):
         return sampled_cross_entropy(states, items, target, drawn)
 
 
-LOSSES = {"ce": Sasrec.full, "bce": Sasrec.against_one, "sampled": Sasrec.against_some}
+LOSSES: dict[str, Score] = {"ce": Sasrec.full, "bce": Sasrec.against_one, "sampled": Sasrec.against_some}
 
 
 def outcome(learner: ItemLearner, given: Given, name: str) -> Outcome:

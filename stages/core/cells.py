@@ -4,11 +4,13 @@ A policy's row is named after its optimizer; after an ablation, which is SAGE le
 second round: RL from an SFT policy that was taught the best slates of the first (Sec. 3.3).
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from stages.core.errors import InputError
 from stages.core.section import Name, Section
 
 STAGES = Path(__file__).parents[1]
@@ -16,6 +18,9 @@ ABLATED = "sage"  # the optimizer that `ablations` take parts from
 STILL = "sft"  # the optimizer that takes no step
 SECOND = "_round2"  # behind an optimizer's name
 OFFERS = ("class Params(", "Params = ", "class Actions:", "def read(", "def quantise(", "def candidates(")
+
+BASELINES = {"baselines": "baseline", "sequential_baselines": "sequential", "generative_baselines": "generative"}
+"""The axes of baselines, by what they learn from, and the stage of each: nothing, item numbers, text."""
 
 
 def modules(folder: str) -> list[str]:
@@ -28,6 +33,20 @@ def _offers(path: Path) -> bool:
     return any(f"\n{start}" in text for start in OFFERS)
 
 
+def axis_of(baseline: str) -> str:
+    """The axis that a baseline stands on: what its module names as AXIS, which those that only count do not have."""
+    found = re.search('^AXIS = "(.+)"', (STAGES / "baselines" / f"{baseline}.py").read_text(), re.MULTILINE)
+    return found[1] if found else next(iter(BASELINES))
+
+
+def on_axis(key: str, baseline: str, axis: str) -> None:
+    """Refuse a baseline, a module of stages/baselines, on an axis or in a stage that is not its own. key: where."""
+    if (own := axis_of(baseline)) != axis:
+        raise InputError(
+            f"{key}: '{baseline}' is none of {axis}; it stands on {own}, and stages/{BASELINES[own]}.py runs it"
+        )
+
+
 class Axes(Section):
     """The lists that span the matrix of cells."""
 
@@ -35,6 +54,8 @@ class Axes(Section):
     action_spaces: list[Name] = Field(min_length=1)
     optimizers: list[Name] = Field(min_length=1)
     baselines: list[Name]
+    sequential_baselines: list[Name]
+    generative_baselines: list[Name]
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     ablation_datasets: list[Name]
     second_round: list[Name]
@@ -42,7 +63,7 @@ class Axes(Section):
     encoder: Name
 
     @field_validator(
-        "datasets", "action_spaces", "optimizers", "baselines", "seeds", "ablation_datasets", "second_round"
+        "datasets", "action_spaces", "optimizers", *BASELINES, "seeds", "ablation_datasets", "second_round"
     )
     @classmethod
     def _no_twins(cls, values: list[Any]) -> list[Any]:

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from stages.core.cells import ABLATED, SECOND, STILL, Axes, Cells, modules
+from stages.core.cells import ABLATED, BASELINES, SECOND, STILL, Axes, Cells, modules, on_axis
 from stages.core.corpora import Corpus
 from stages.core.errors import InputError, one_of
 from stages.core.language_models import Backbone
@@ -196,11 +196,18 @@ def _check_axes(axes: Axes, values: dict[str, Any]) -> None:
         one_of("optimizers", ABLATED, axes.optimizers, "optimizers, and ablations are measured by it")
     for name in axes.second_round:
         one_of("second_round", name, [other for other in axes.optimizers if other != STILL], "optimizers that learn")
-    for axis, folder in (("optimizers", "objectives"), ("baselines", "baselines")):
+    _check_modules(axes, values)
+
+
+def _check_modules(axes: Axes, values: dict[str, Any]) -> None:
+    """Hold optimizers and baselines to modules and sections, and baselines to their axis."""
+    for axis, folder in (("optimizers", "objectives"), *((axis, "baselines") for axis in BASELINES)):
         for name in getattr(axes, axis):
             one_of(axis, name, modules(folder), f"modules of stages/{folder}")
             if name not in values:
                 raise InputError(f"params.yaml: {axis}: '{name}' has no section; add '{name}:' with its keys")
+            if folder == "baselines":
+                on_axis(f"params.yaml: {axis}", name, axis)
 
 
 def _parse(schema: type[Model], values: Any, section: str) -> Model:

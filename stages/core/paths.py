@@ -47,6 +47,11 @@ def model(dataset: str, space: str, optimizer: str, seed: int) -> Path:
     return Path("models", dataset, space, optimizer, f"seed-{seed}")
 
 
+def baseline_model(dataset: str, baseline: str, seed: int) -> Path:
+    """Folder of a learnt baseline's weights."""
+    return Path("models", dataset, baseline, f"seed-{seed}")
+
+
 def warmup(dataset: str, space: str, harvest: str, seed: int) -> Path:
     """Folder of the SFT policy; of a second round, of the one that has learnt from the harvest of an optimizer."""
     return model(dataset, space, f"warmup_{harvest}" if harvest else "warmup", seed)

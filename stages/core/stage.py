@@ -91,7 +91,7 @@ def run(
         log.error("error: %s: no space is left to write there (%s); make room and run again", _place(error), error)
         sys.exit(1)
     except KeyboardInterrupt:
-        log.error("interrupted; started again with the same parameters, sft and rl go on from their last checkpoint")
+        log.error("interrupted; started again with the same parameters, what trains goes on from its last checkpoint")
         sys.exit(130)
 
 
