@@ -2,7 +2,7 @@
 
     download ─ prepare ─┬─ tokenize ─┬─ sft ── rl ── recommend ── evaluate ─┐
                         ├─ render ───┘                                      ├─ tabulate
-                        └─ baseline ──────────────── evaluate_baseline ─────┘
+                        └─ baseline, sequential, generative ── evaluate_.. ─┘
 
 Modules in this folder are the stages, `python -m stages.rl --help`, and `show`, which looks at what they made. Folders
 are libraries: they import no stage, read no params and know no paths. dvc.yaml wires the stages, and params.yaml holds

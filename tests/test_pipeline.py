@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from stages.core import params
+from stages.core.cells import axis_of
 from tests.browser import needs_chromium, opened
 from tests.small_pipeline import ROOT, environment, run, stages_run
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 ROWS = [
     "popularity",
+    "sasrec",
     "semantic_id-gbpo",
     "semantic_id-grpo",
     "semantic_id-sage",
@@ -129,7 +131,7 @@ def test_one_override_reruns_only_what_depends_on_it(repository: Path) -> None:
 
 def test_a_cell_run_again_gives_the_same_bytes(repository: Path) -> None:
     before = (repository / "dvc.lock").read_text()
-    for cell in ("sft@ml-100k-semantic_id-1", "rl@ml-100k-semantic_id-sage-1", *LAST):
+    for cell in ("sequential@ml-100k-sasrec-1", "sft@ml-100k-semantic_id-1", "rl@ml-100k-semantic_id-sage-1", *LAST):
         output = run(repository, "dvc", "repro", "--force", "--single-item", cell)
         assert stages_run(output) == {cell}
     assert (repository / "dvc.lock").read_text() == before
@@ -144,6 +146,30 @@ def test_two_seeds_of_two_optimizers(repository: Path) -> None:
     summary = json.loads((repository / "metrics/ml-100k.json").read_text())
     assert "semantic_id-gbpo" not in summary
     assert "semantic_id-sage" in summary
+
+
+def test_one_line_runs_every_baseline(repository: Path) -> None:
+    """Each learnt baseline becomes a row that is judged by its list, with a curve and weights; then nothing is left."""
+    learnt = ("sequential_baselines", "generative_baselines")
+    of = {axis: [name for name in params.modules("baselines") if axis_of(name) == axis] for axis in learnt}
+    overrides = [
+        f"sequential_baselines=[{','.join(of[learnt[0]])}]",
+        f"generative_baselines=[{','.join(of[learnt[1]])}]",
+    ]
+    overrides += ["seeds=[1]"]
+    output = run(repository, "dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)))
+    names = {name: axis.removesuffix("_baselines") for axis in learnt for name in of[axis]}
+    cells = {f"{stage}{kind}@ml-100k-{name}-1" for name, kind in names.items() for stage in ("", "evaluate_")}
+    assert {cell for cell in cells if "sasrec-1" not in cell} <= stages_run(output)
+    report = (repository / "reports/ml-100k.md").read_text()
+    for name, kind in names.items():
+        assert f"| {name} | list |" in report
+        found = json.loads((repository / f"metrics/ml-100k/{name}/seed-1.json").read_text())
+        assert found["provenance"][0] == ["cell", f"evaluate_{kind}@ml-100k-{name}-1"]
+        curve = pd.read_csv(repository / f"metrics/curves/ml-100k/{name}/seed-1.csv")
+        assert curve["valid_ndcg@10"].max() == pytest.approx(found["valid.ndcg@10"], rel=1e-5)
+        assert (repository / f"models/ml-100k/{name}/seed-1/model.safetensors").exists()
+    assert not stages_run(run(repository, "dvc", "repro"))
 
 
 def test_one_line_runs_a_second_round(repository: Path) -> None:

@@ -1,0 +1,103 @@
+"""RecBole's side of sasrec.py: its SASRec on fixed splits. Runs in RecBole's own environment.
+
+Started by sasrec.py with a job: a folder of atomic files, the model's size, the items that lists leave out. Prints one
+JSON object: for every epoch the seconds so far, training and RecBole's own validation, and the lists of both splits.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+for old, new in (("bool", np.bool_), ("float", np.float64), ("int", np.int64), ("object", object), ("str", np.str_)):
+    if old not in vars(np):
+        setattr(np, old, new)  # names of numpy 1 that RecBole 1.2.1 asks for
+for old, new in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
+    if not hasattr(np, old):
+        setattr(np, old, new)
+
+import pandas as pd  # noqa: E402 - what is imported below asks for the names above
+
+pd.set_option("future.infer_string", False)  # RecBole looks for columns of objects
+
+import torch  # noqa: E402
+from recbole.config import Config  # noqa: E402
+from recbole.data import create_dataset, data_preparation  # noqa: E402
+from recbole.model.sequential_recommender import SASRec  # noqa: E402
+from recbole.trainer import Trainer  # noqa: E402
+from recbole.utils import init_seed  # noqa: E402
+
+LENGTH = 10  # of lists
+
+
+def settings(job: dict) -> Config:
+    told = {
+        "data_path": job["folder"],
+        "checkpoint_dir": str(Path(job["folder"], "saved")),
+        "benchmark_filename": ["train", "valid", "test"],
+        "alias_of_item_id": ["item_id_list"],
+        "load_col": {"inter": ["user_id", "item_id_list", "item_id"]},
+        "MAX_ITEM_LIST_LENGTH": job["length"],
+        "train_neg_sample_args": None,
+        "loss_type": "CE",
+        "epochs": job["epochs"],
+        "stopping_step": job["patience"],
+        "valid_metric": "NDCG@10",
+        "metrics": ["NDCG"],
+        "topk": [LENGTH],
+        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": None, "mode": "full"},
+        "seed": job["seed"],
+        "use_gpu": False,
+        "show_progress": False,
+        "state": "WARNING",
+        **job["size"],
+    }
+    sys.argv = sys.argv[:1]  # RecBole reads the command line
+    return Config(model="SASRec", dataset=job["files"], config_dict=told)
+
+
+@torch.no_grad()
+def lists(model: SASRec, loader, seen: dict[str, list[int]], names: np.ndarray) -> dict[str, list[int]]:
+    """Each user's best items less those seen, by our numbers."""
+    model.eval()
+    found, place = {}, {name: index for index, name in enumerate(names.tolist())}
+    for interaction, *_ in loader:
+        scores = model.full_sort_predict(interaction).clone()
+        scores[:, 0] = -torch.inf  # padding
+        users = loader.dataset.id2token("user_id", interaction["user_id"].numpy())
+        for row, user in enumerate(users.tolist()):
+            scores[row, [place[str(item)] for item in seen[user] if str(item) in place]] = -torch.inf
+        for user, best in zip(users.tolist(), scores.topk(LENGTH).indices.numpy(), strict=True):
+            found[user] = [int(name) for name in names[best]]
+    return found
+
+
+def main(job: dict) -> dict:
+    torch.set_num_threads(job["threads"])
+    config = settings(job)
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+    model = SASRec(config, train_data.dataset).to(config["device"])
+    names, epochs, aside = np.asarray(dataset.field2id_token["item_id"]).astype(str), [], 0.0
+    started = time.perf_counter()
+
+    def after(epoch: int, score: float) -> None:
+        """Takes the lists with the clock stopped."""
+        nonlocal aside
+        now = time.perf_counter()
+        parts = {"valid": valid_data, "test": test_data}
+        found = {split: lists(model, loader, job["seen"][split], names) for split, loader in parts.items()}
+        epochs.append({"seconds": now - started - aside, "lists": found})
+        aside += time.perf_counter() - now
+        print(f"RecBole: epoch {epoch + 1}, its own N@10 {score:.4f}", file=sys.stderr)
+
+    Trainer(config, model).fit(train_data, valid_data, verbose=False, saved=False, callback_fn=after)
+    return {"epochs": epochs, "parameters": sum(weight.numel() for weight in model.parameters())}
+
+
+if __name__ == "__main__":
+    told = json.loads(Path(sys.argv[1]).read_text())
+    Path(told["out"]).write_text(json.dumps(main(told)))
