@@ -52,18 +52,25 @@ class SemanticIdPolicy(Section):
     """Weight of writing its title behind its id."""
 
 
-class SemanticId(Section):
-    """Item text to ids."""
+class Ids(Section):
+    """Item text to codes, and one id per item: what RQ-VAE and the rules of collision read."""
 
-    tokenizer: Name
-    """A module of stages/semantic_ids: what an item's codes are."""
     collisions: Literal["suffix", "reassign", "sinkhorn"]
     """What becomes of items with the same codes: see stages/semantic_ids/collisions.py."""
     levels: Annotated[int, Field(ge=1, le=5)] | None
     """Codes per item, to which `suffix` adds one; null: the fewest that leave two ids for each item."""
     codebook_size: Annotated[int, Field(ge=2)]
-    seed: int
+    seed: int | None
+    """null, for a baseline: the cell's."""
     rqvae: RqVae
+
+
+class SemanticId(Ids):
+    """Item text to the ids that policies write."""
+
+    tokenizer: Name
+    """A module of stages/semantic_ids: what an item's codes are."""
+    seed: int
     policy: SemanticIdPolicy
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.core.sections import RqVae, SemanticId
+from stages.core.sections import Ids, RqVae
 from stages.core.seeding import derived_seed
 from stages.semantic_ids.quantised import Floats, Ints, Quantised, kmeans
 
@@ -45,7 +45,7 @@ class ResidualAutoencoder(nn.Module):
         return torch.stack([book[codes[:, level]] for level, book in enumerate(self.codebooks)], 1)
 
 
-def quantise(vectors: Floats, levels: int, settings: SemanticId) -> Quantised:
+def quantise(vectors: Floats, levels: int, settings: Ids) -> Quantised:
     """Train on vectors [N, width] and quantise them into `levels` codes of `settings.codebook_size` each."""
     own, size = settings.rqvae, settings.codebook_size
     torch.manual_seed(derived_seed(settings.seed, "rqvae"))
@@ -86,7 +86,7 @@ def _loss(model: ResidualAutoencoder, data: Tensor, commitment: float) -> Tensor
 
 
 @torch.no_grad()
-def _start_codebooks(model: ResidualAutoencoder, data: Tensor, settings: SemanticId) -> None:
+def _start_codebooks(model: ResidualAutoencoder, data: Tensor, settings: Ids) -> None:
     """K-means of the untrained encoder's residuals, level by level."""
     left = model.encoder(data).numpy()
     for level in range(len(model.codebooks)):
