@@ -230,6 +230,15 @@ def covers(dep: str, file: str) -> bool:
 # --- Code and files ------------------------------------------------------------------------------------------------
 
 
+def alike(cell: Cell) -> list[Cell]:
+    """The cell on every action space, or with every baseline of its axis."""
+    others = {"space": params.modules("action_spaces")}
+    if "baseline" in cell.coordinates:
+        others["baseline"] = baselines_on(axis_of(cell.coordinates["baseline"]))
+    key = next((key for key in others if key in cell.coordinates), None)
+    return [cell._replace(coordinates={**cell.coordinates, key: name}) for name in others[key]] if key else [cell]
+
+
 @every_cell
 def test_imports_are_deps(cell):
     missing = [file for file in sorted(code_of(cell)) if not any(covers(dep, file) for dep in cell.deps)]
@@ -241,12 +250,7 @@ def test_code_deps_are_imported(cell):
     """By the cell, or by the stage on another action space, or with another baseline of its axis: a template cannot say
     what one of them imports alone.
     """
-    others = {"space": params.modules("action_spaces")}
-    if "baseline" in cell.coordinates:
-        others["baseline"] = baselines_on(axis_of(cell.coordinates["baseline"]))
-    key = next((key for key in others if key in cell.coordinates), None)
-    alike = [cell._replace(coordinates={**cell.coordinates, key: name}) for name in others[key]] if key else [cell]
-    code, deps = set().union(*map(code_of, alike)), [dep for dep in cell.deps if dep.startswith("stages/")]
+    code, deps = set().union(*map(code_of, alike(cell))), [dep for dep in cell.deps if dep.startswith("stages/")]
     idle = [dep for dep in deps if not any(covers(dep, file) for file in code)]
     assert not idle, f"dvc.yaml: {cell.stage} names these under deps and does not import them"
     assert len(set(cell.deps)) == len(cell.deps)
@@ -358,6 +362,7 @@ class Reader:
             "Backbone": self.backbone,
             "Encoder": f"encoders.{VALUES['encoder']}",
             "SemanticId": "semantic_id",
+            "Ids": f"{self.cell.coordinates['baseline']}.ids" if "baseline" in self.cell.coordinates else "semantic_id",
         }
         return known.get(name, name.lower() if name in ("Sft", "Rl", "Recommend", "Evaluate", "Tabulate") else None)
 
@@ -415,7 +420,8 @@ def test_params_that_are_read_are_declared(cell):
 
 @every_cell
 def test_declared_params_are_read(cell):
-    found = reads(cell)
+    """By the cell, or by the stage with another baseline of its axis, as what it imports."""
+    found = set().union(*map(reads, alike(cell) if "baseline" in cell.coordinates else [cell]))
     idle = [own for own in cell.params if not any(key == own or key.startswith(f"{own}.") for key in found)]
     assert not idle, f"dvc.yaml: {cell.stage} declares these and reads none of their keys"
     assert len(set(cell.params)) == len(cell.params)

@@ -26,7 +26,7 @@ from stages.core.seeding import derived_seed
 from stages.corpus.histories import Ints
 
 START = PADDING = 0
-GROUP = 32  # histories that are padded to one length, in training
+GROUP = 32  # histories that a CPU encodes at once, in training: what its caches hold
 USERS = 64  # searched at once
 
 
@@ -65,8 +65,9 @@ class Tiger:
         """
         total, count = torch.zeros((), device=self.given.device), 0
         order = np.argsort([-len(items) for items in batch.history], kind="stable")
-        for start in range(0, len(order), GROUP):
-            rows = order[start : start + GROUP]
+        size = GROUP if self.given.device.type == "cpu" else len(order)
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
             tokens, mask = self._read(batch.user[rows], [batch.history[row] for row in rows])
             labels = self._labels(batch.target[rows])
             logits = self.model(
