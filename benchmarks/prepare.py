@@ -10,6 +10,9 @@ its own, started once per repetition; the start of Python and its imports, alike
 Drawing the log is not timed. A second process loads the corpus, as sft and rl do, and looks up the rewards of 1,000
 contexts.
 
+With --recif the log lies in RecIF-Bench's own files (benchmarks/recif_log.py), and its tasks, captions and counts are
+prepared as well.
+
 The last line is one JSON object: seconds and peak memory of the largest log, and what an interaction of it costs over
 what one of the smallest costs (each the median of its repetitions).
 """
@@ -29,6 +32,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
+
+from benchmarks import recif_log
 
 ROOT = Path(__file__).parents[1]
 FULL, USERS, ITEMS = 120_000_000, 200_000, 15_000_000
@@ -77,21 +82,25 @@ def draw_log(path: Path, size: int, users: int, items: int) -> None:
             writer.write_table(pa.table([ids(user), ids(item), stamp, *carried], schema=writer.schema))
 
 
-def project(folder: Path, size: int, k_core: int) -> Path:
+def project(folder: Path, size: int, k_core: int, recif: bool) -> Path:
     """A folder with graph and code, params.yaml and a raw log of this size."""
-    root = folder / f"{size}"
+    root = folder / (f"recif-{size}" if recif else f"{size}")
     raw = root / "data" / DATASET / "raw"
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     own = {"source": "local", "path": str(raw), "k_core": k_core, "repeats": "keep", "category_level": 2}
     own["feedback"] = {name: {"rule": "flag"} for name in RATES}
     own["objectives"] = dict.fromkeys(RATES, 1.0)
-    values["corpora"][DATASET] = {**values["corpora"]["ml-100k"], **own}
+    shipped = values["corpora"]
+    shipped[DATASET] = {**shipped["recif"], "path": str(raw)} if recif else {**shipped["ml-100k"], **own}
     raw.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     shutil.copy(ROOT / "dvc.yaml", root / "dvc.yaml")
     if not (root / "stages").exists():
         (root / "stages").symlink_to(ROOT / "stages", target_is_directory=True)
-    if not (raw / "interactions.parquet").exists():
+    if recif and not (raw / recif_log.RELEASE).exists():
+        say(f"drawing {size:,} interactions in RecIF's files")
+        recif_log.draw(raw, size)
+    elif not recif and not (raw / "interactions.parquet").exists():
         say(f"drawing {size:,} interactions")
         share = size / FULL
         draw_items(raw / "items.parquet", max(1_000, round(ITEMS * share)))
@@ -118,7 +127,7 @@ def inside(what: str) -> None:
     """What the process does, in its folder."""
     from stages import prepare
     from stages.core import params, paths
-    from stages.corpus import histories, local  # noqa: F401 - loaded by name
+    from stages.corpus import histories, local, recif  # noqa: F401 - loaded by name
     from stages.rewards.environment import LoggedFeedback
 
     params.load()  # which imports all optimizers
@@ -147,6 +156,7 @@ def main() -> None:
     )
     parser.add_argument("--repeat", type=int, default=7, help="times for logs of up to 10 million (7)")
     parser.add_argument("--k-core", type=int, default=5, help="(5)")
+    parser.add_argument("--recif", action="store_true", help="the log in RecIF-Bench's files")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.inside:
@@ -154,7 +164,7 @@ def main() -> None:
         return
     cost, seconds, peak = [], 0.0, 0
     for size in sorted(chosen.sizes):
-        root = project(chosen.folder.resolve(), size, chosen.k_core)
+        root = project(chosen.folder.resolve(), size, chosen.k_core, chosen.recif)
         runs = [timed(root, "prepare") for _ in range(chosen.repeat if size <= 10_000_000 else 1)]
         seconds, peak = statistics.median(run[0] for run in runs), max(run[1] for run in runs)
         cost.append(seconds / size)

@@ -36,9 +36,11 @@ def main(dataset: str, check: bool = False) -> None:
             described = Described()
             for _ in described.watch(corpus.items()):
                 pass
+            accompanied(corpus, None)
         else:
             with fresh_folder(paths.corpus(dataset)) as folder:
                 described = write_corpus(corpus, folder)
+                found |= accompanied(corpus, folder)
     found |= described.counts()
     if check:
         stage.log.info("%s: no fault in %s; nothing was written", dataset, settings.path or raw)
@@ -76,7 +78,7 @@ def counts(corpus: Cut) -> dict[str, object]:
         cold_targets += int(corpus.cold[item[is_test]].sum())
         for name in carried:
             carried[name] += int(corpus.carried(name, start, end).sum())
-    splits = np.bincount(corpus.split, minlength=len(schema.SPLITS)).tolist()
+    splits = np.bincount(corpus.split, minlength=len(schema.SPLITS)).tolist()  # longer only where users are held out
     return {
         "users": len(corpus.user_rows),
         "items": items,
@@ -89,9 +91,14 @@ def counts(corpus: Cut) -> dict[str, object]:
         },
         "share": {name: count / interactions for name, count in carried.items()},
         "dropped": [[reason, count] for reason, count in corpus.dropped.items()],
-        "splits": [list(pair) for pair in zip(schema.SPLITS, splits, strict=True)],
+        "splits": [list(pair) for pair in zip(schema.EVERY_SPLIT, splits, strict=False)],
         "again": [["interactions", again]],
     }
+
+
+def accompanied(corpus: Cut, folder: Path | None) -> dict[str, object]:
+    """What the source has beside items, users and log: written into the folder, if any, and counted."""
+    return {} if corpus.raw.accompany is None else corpus.raw.accompany(corpus.user_rows, corpus.item_rows, folder)
 
 
 def _hold_to(published: dict[str, int], found: dict[str, object], dataset: str, raw: Path) -> None:

@@ -10,7 +10,6 @@ evaluate.max_users says. Writes data/<dataset>/slates/<row>/seed-<n>.parquet.
     python -m stages.recommend --dataset ml-100k --space semantic_id --optimizer sage --seed 1
 """
 
-import numpy as np
 import pyarrow as pa
 import torch
 
@@ -45,8 +44,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
         users = histories.judged(split, settings.evaluate.max_users, settings.evaluate.seed)
         for start in stage.progress(range(0, len(users), decoding.batch_size), f"recommend {split}"):
             part = users[start : start + decoding.batch_size]
-            contexts = np.stack([part, histories.train_length[part] + (split == "test")], 1)
-            asked = actions.prompts(contexts, asking).to(device)
+            asked = actions.prompts(histories.contexts(part, split), asking).to(device)
             reading = Reading(model, asked)
             slates = sample_slates(reading, actions, [0.0], asking.slate_length, None)
             written = {

@@ -20,6 +20,7 @@ def corpus(**changes: Any) -> Corpus:
         "source": "local",
         "path": None,
         "amazon": None,
+        "recif": None,
         "columns": None,
         "repeats": "keep",
         "max_history": None,

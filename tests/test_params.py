@@ -329,7 +329,7 @@ def test_modules_that_can_be_chosen():
     assert "terms" not in params.modules("objectives")
     assert "semantic_id" in params.modules("action_spaces")
     assert not {"base", "trie"} & set(params.modules("action_spaces"))
-    assert params.modules("corpus") == ["amazon", "local", "movielens"]
+    assert params.modules("corpus") == ["amazon", "local", "movielens", "recif", "recif_fixture"]
 
 
 def test_a_stage_stops_before_its_work(project, python):

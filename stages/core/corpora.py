@@ -46,15 +46,33 @@ class Amazon(Section):
     """What makes an item's text, in this order."""
 
 
+class Recif(Section):
+    """RecIF-Bench (source recif), or a set drawn in its form (recif_fixture)."""
+
+    repository: str
+    """Owner and name of the data set on the hub, for a set that is neither drawn nor in a folder."""
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
+    """Its commit; null: the newest, which may change under you."""
+    drawn_users: Annotated[int, Field(ge=20)] | None
+    """Source recif_fixture: how many users are drawn; half of them are tested on."""
+    task_rows: Count | None
+    """Rows of a task's test file that are read, the first of it (the official sample_size); null: all."""
+    title_length: Count
+    """Characters of a caption, its first, that make an item's title."""
+
+
 class Corpus(Section):
     """One data set: where it comes from and how it is cut."""
 
     source: str
     """A module of stages/corpus."""
     path: str | None
-    """Folder, zip or tar archive of the user's own files (source local); folder with the published ones (amazon)."""
+    """Folder, zip or tar archive of the user's own files (source local); folder with the published ones (amazon,
+    recif)."""
     amazon: Amazon | None
     """Source amazon."""
+    recif: Recif | None
+    """Sources recif and recif_fixture."""
     columns: dict[Literal["user_id", "item_id", "position", "timestamp", "title", "brand", "categories"], str] | None
     """Source local: the file's name of each column that has another one there; null: of none."""
     repeats: Literal["keep", "first"]
@@ -93,4 +111,12 @@ class Corpus(Section):
     def _whole(self) -> Self:
         if self.source == "amazon" and self.amazon is None:
             raise ValueError("source amazon needs the keys of `amazon`: category, hosts, sha256, text")
+        if self.source.startswith("recif"):
+            if self.recif is None:
+                raise ValueError("source recif needs the keys of `recif`: repository, revision, ..")
+            if self.repeats != "keep" or self.k_core != 1 or self.max_history or self.tie_order != "file":
+                raise ValueError(
+                    "RecIF is measured as it is published, its logs have no times, and its tasks say which part of a "
+                    "log is known: repeats keep, k_core 1, max_history null, tie_order file"
+                )
         return self

@@ -43,7 +43,7 @@ INTERACTIONS = pa.schema(
         ("item", pa.int32()),
         ("position", pa.int32()),  # 0 = the user's oldest
         ("timestamp", pa.int64()),  # Unix seconds; null where unknown
-        ("split", pa.string()),  # train | valid | test: the last item is test, the last but one valid
+        ("split", pa.string()),  # train | valid | test: the last item is test, the last but one valid; see EVERY_SPLIT
     ]
 )
 SLATES = pa.schema(
@@ -79,6 +79,36 @@ HARVEST = pa.schema(
 ITEM_TEXT = pa.schema([("item", pa.int32()), ("name", pa.string()), ("line", pa.string())])
 USER_TEXT = pa.schema([("user", pa.int32()), ("profile", pa.string())])
 SPLITS = ("train", "valid", "test")
+# RecIF's tables in the corpus: see stages/corpus/recif.py
+RECIF_SIDS = pa.schema(
+    [
+        ("item", pa.int32()),
+        *((f"code_{level}", pa.int32()) for level in range(3)),
+        ("kind", pa.int8()),  # 0 photo: video or advertisement | 1 product
+        ("stands", pa.bool_()),  # whether its Semantic ID, among those of its kind, stands for it
+    ]
+)
+RECIF_DOMAINS = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("held_out", pa.bool_()),
+        *((f"{part}_{name}", pa.int32()) for name in ("ad", "goods", "video") for part in ("hist", "target")),
+    ]
+)
+RECIF_TASK = pa.schema(
+    [
+        ("sample", pa.int32()),
+        ("messages", pa.string()),  # JSON: the prompt, [{"role": .., "content": ..}, ..]
+        ("shown", pa.list_(pa.int64())),  # Semantic IDs of the prompt, in order
+        ("condition", pa.string()),  # label_cond: a behaviour | interactive: a keyword
+        ("answer", pa.list_(pa.int64())),  # Semantic IDs, each once, in order
+        ("answer_item", pa.list_(pa.int32())),  # of the answer's pids or iids, each once, in order; -1 for no item here
+        ("candidate", pa.int32()),  # label_pred: an item, -1 for no item here
+        ("label", pa.bool_()),  # label_pred
+    ]
+)
+# Where whole users are held out: what is known of them, which nothing is learnt from, and what they did behind `test`
+EVERY_SPLIT = (*SPLITS, "known", "later")
 
 
 def pools(size: int) -> pa.Schema:

@@ -41,7 +41,7 @@ class Cut:
     user_rows: Ints  # [U] of the users table
     item_ids: pa.Array  # [N]
     item_rows: Ints  # [N] of the catalogue
-    split: npt.NDArray[np.int8]  # [n] index into schema.SPLITS
+    split: npt.NDArray[np.int8]  # [n] index into schema.EVERY_SPLIT
     train_count: Ints  # [N]
     cold: Mask  # [N]
     dropped: dict[str, int]
@@ -75,7 +75,7 @@ class Cut:
 
     def interactions(self) -> Iterator[pa.Table]:
         """The table, ROWS rows at a time."""
-        names = pa.array(schema.SPLITS)
+        names = pa.array(schema.EVERY_SPLIT)
         for start in range(0, len(self.rows), ROWS):
             end = min(start + ROWS, len(self.rows))
             user, stamp = self.user(start, end), self.timestamp[start:end]
@@ -98,7 +98,7 @@ class Cut:
             end = start + told.num_rows
             columns = {
                 "item": np.arange(start, end),
-                "item_id": self.item_ids[start:end],
+                "item_id": self.raw.named(self.item_ids[start:end]),
                 "title": told["title"],
                 "text": told["text"],
                 "categories": at_level(told["categories"].combine_chunks(), self.category_level),
@@ -139,7 +139,8 @@ def cut(raw: RawLog, settings: Corpus) -> Cut:
     present = np.zeros(len(log.item_ids), dtype=bool)
     present[log.item[keep]] = True
     item_rows, item_number = np.flatnonzero(present), (np.cumsum(present) - 1).astype(np.int32)
-    item, split = gathered(item_number, gathered(log.item, rows)), leave_one_out(length[user_rows])
+    item = gathered(item_number, gathered(log.item, rows))
+    split = leave_one_out(length[user_rows]) if log.split is None else gathered(log.split, rows)
     train_count = counted(item[split == 0], len(item_rows))
     return Cut(
         raw=raw,

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.core.errors import InputError
-from stages.core.schema import INTERACTIONS, ITEMS, SPLITS, USERS, read
+from stages.core.schema import EVERY_SPLIT, INTERACTIONS, ITEMS, USERS, read
 from stages.core.seeding import numpy_generator
 
 Ints = npt.NDArray[np.int64]
@@ -35,6 +35,7 @@ class Histories:
     feedback: dict[str, npt.NDArray[np.int8]]  # objective -> [interactions]
     items: pa.Table  # schema.ITEMS, row i is item i
     users: pa.Table  # schema.USERS
+    known_length: Ints | None = None  # [U] of users held out whole, the first interactions; nothing is learnt from them
 
     @property
     def user_count(self) -> int:
@@ -67,7 +68,14 @@ class Histories:
     def context(self, user: int, split: str) -> Ints:
         """Items known before the split's target: the training part; for `test` the validation item as well."""
         start = self.offsets[user]
-        return self.item[start : start + self.train_length[user] + (split == "test")]
+        return self.item[start : start + int(self.contexts(np.array([user]), split)[0, 1])]
+
+    def contexts(self, users: Ints, split: str) -> Ints:
+        """[B, 2] of (user, position), before the target of a split of users [B]."""
+        position = self.train_length[users] + (split == "test")
+        if self.known_length is not None and split == "test":
+            position = np.where(self.valid[users] < 0, self.known_length[users], position)
+        return np.stack([users, position], 1)
 
     def items_before(self, contexts: Ints) -> list[Ints]:
         """The items of the user before each context [C, 2] of (user, position), oldest first."""
@@ -149,19 +157,22 @@ class Bounds:
 
     def __init__(self, users: int) -> None:
         self.length, self.train_length = np.zeros(users, np.int64), np.zeros(users, np.int64)
+        self.known_length = np.zeros(users, np.int64)
         self.held_out = {name: np.full(users, -1, np.int64) for name in ("valid", "test")}
 
     def add(self, user: Ints, item: Ints, split: pa.ChunkedArray) -> None:
-        part = pc.index_in(split, pa.array(SPLITS)).to_numpy()
+        part = pc.index_in(split, pa.array(EVERY_SPLIT)).to_numpy()
         self.length += np.bincount(user, minlength=len(self.length))
-        self.train_length += np.bincount(user[part == SPLITS.index("train")], minlength=len(self.length))
+        self.train_length += np.bincount(user[part == EVERY_SPLIT.index("train")], minlength=len(self.length))
+        self.known_length += np.bincount(user[part == EVERY_SPLIT.index("known")], minlength=len(self.length))
         for name, values in self.held_out.items():
-            mask = part == SPLITS.index(name)
+            mask = part == EVERY_SPLIT.index(name)
             values[user[mask]] = item[mask]
 
     def columns(self) -> dict[str, Ints]:
         offsets = np.concatenate([[0], np.cumsum(self.length)])
-        return {"offsets": offsets, "train_length": self.train_length, **self.held_out}
+        known = {"known_length": self.known_length} if self.known_length.any() else {}
+        return {"offsets": offsets, "train_length": self.train_length, **self.held_out, **known}
 
 
 def _pieces(tables: Iterable[pa.Table], bounds: Bounds) -> Iterator[dict[str, npt.NDArray[Any]]]:

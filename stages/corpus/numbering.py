@@ -5,6 +5,7 @@ is one, and 1, 2, 4 or 8 for up to 8, 16, 32 or 64 objectives that a column give
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from stages.core.corpora import Feedback
 from stages.core.stage import progress
 from stages.corpus.faults import where
-from stages.corpus.raw_log import BEYOND, ROW, RawLog
+from stages.corpus.raw_log import BEYOND, ROW, SPLIT, RawLog
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
@@ -39,6 +40,7 @@ class NumberedLog:
     user_ids: pa.Array
     item_ids: pa.Array
     beyond: Codes | None = None  # [n] nanoseconds of the timestamp, if any has some
+    split: npt.NDArray[np.int8] | None = None  # [n] index into schema.EVERY_SPLIT, where the source divides its users
 
     @property
     def order(self) -> Ints:
@@ -56,7 +58,7 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
     carriers = _carriers(raw, rules)
     carried = _Column(np.min_scalar_type((1 << len(carriers)) - 1))
     position, timestamp = _Column(np.int64), _Column(np.int64)
-    beyond = _Column(np.int32)  # as long as the others, or empty
+    beyond, split = _Column(np.int32), _Column(np.int8)  # as long as the others, or empty
     start, ordered = 0, False
     for batch in progress(raw.batches, f"batches of {log_file}"):
         rows = batch[ROW] if ROW in batch.column_names else pa.array(np.arange(start, start + batch.num_rows))
@@ -72,6 +74,8 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
             beyond.add(np.zeros(batch.num_rows, np.int32))
         if ordered := "position" in batch.column_names:
             position.add(batch["position"].fill_null(UNKNOWN).to_numpy())
+        if SPLIT in batch.column_names:
+            split.add(batch[SPLIT].to_numpy())
         bits = np.zeros(batch.num_rows, carried.room.dtype)
         for bit, name in enumerate(carriers):
             bits |= carries(rules[name], batch[rules[name].reads(name)]).astype(bits.dtype) << bit
@@ -90,6 +94,7 @@ def number(raw: RawLog, rules: dict[str, Feedback]) -> NumberedLog:
         user_ids=user_ids,
         item_ids=item_ids,
         beyond=beyond.whole if beyond.length else None,
+        split=split.whole if split.length else None,
     )
 
 
@@ -141,14 +146,21 @@ class _Column:
 
 
 class _Listed:
-    """Numbers of ids that a table lists: their rows in it."""
+    """Numbers of ids that a table lists: their rows in it, which the source may give in the ids' place, as int32."""
 
     def __init__(self, table: pa.Array) -> None:
-        self.table, self.index, self.codes = table, _index(table), _Column(np.int32)
+        self.table, self.codes = table, _Column(np.int32)
+
+    @cached_property
+    def index(self) -> "pd.Index[Any]":
+        return _index(self.table)
 
     def add(self, ids: pa.Array) -> Codes:
         """[n] the numbers of ids, -1 where the table has none; null has none either."""
-        codes = self.index.get_indexer(_values(ids)).astype(np.int32)
+        if ids.type == pa.int32():
+            codes = np.asarray(ids.to_numpy())
+        else:
+            codes = self.index.get_indexer(_values(ids)).astype(np.int32)
         if ids.null_count:
             codes[ids.is_null().to_numpy(zero_copy_only=False)] = -1
         self.codes.add(codes)

@@ -13,6 +13,7 @@ from stages.corpus.faults import Faults
 Ints = npt.NDArray[np.int64]
 ROW = "\0row"  # columns of a batch that are not the file's; tables.py leaves out a file's columns with a NUL
 BEYOND = "\0beyond"
+SPLIT = "\0split"
 
 ITEM = pa.schema(
     [
@@ -30,7 +31,8 @@ class RawLog:
     batches: Iterable[pa.Table]
     """In file order: user_id, item_id (string or int64), timestamp (int64, may be null), where it is finer than seconds
     BEYOND, its nanoseconds (int32), position (int64) where that is the order, numeric or boolean columns for the
-    feedback rules, and ROW, the number of each row, if not 0, 1, ..
+    feedback rules, and ROW, the number of each row, if not 0, 1, ..; SPLIT (int8) where the source divides its users,
+    the place in schema.EVERY_SPLIT. user_id and item_id of type int32 are rows of the users and of the catalogue.
     """
     item_ids: pa.Array | None
     """The catalogue, each once and of the log's type; None: the log's items, as they first appear."""
@@ -46,6 +48,11 @@ class RawLog:
     """Interactions that the source itself left out, by reason; complete once the batches are read."""
     names: tuple[str, str, str] = ("interactions", "items", "users")
     """The files of log, items and users: for errors."""
+    named: Callable[[pa.Array], pa.Array] = lambda ids: ids
+    """Ids of items as people are shown them."""
+    accompany: Callable[[Ints, Ints, Path | None], dict[str, object]] | None = None
+    """Rows of users and of the catalogue that are kept, both ascending, and the corpus's folder, None in a dry run ->
+    counts for prepare.json. Writes what further tables the source has."""
 
 
 def in_memory(items: pa.Table, users: pa.Table | None, interactions: pa.Table) -> RawLog:

@@ -28,7 +28,7 @@ def describe(histories: Histories, visible: Ints, pools: Ints, slate_length: int
         "train": behind < 0,
         "held_back": (behind < 0) & (position >= visible[user]),
         "valid": (behind == 0) & (histories.valid[user] >= 0),
-        "test": (behind == 1) & (histories.test[user] >= 0),
+        "test": (position == histories.contexts(user, "test")[:, 1]) & (histories.test[user] >= 0),
     }
     short = int(((pools >= 0).sum(1) < slate_length).sum())
     return {
