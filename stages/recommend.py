@@ -32,6 +32,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     spelling = params.load_module("action_spaces", space, "--space")
     tokenizer = backbone.tokenizer(source)
     actions = spelling.Actions(paths.actions(dataset, space), histories, tokenizer, settings.policy)
+    histories = actions.histories  # those of shared ids have one item for each
     model, card = backbone.load(
         paths.model(dataset, space, optimizer, seed), actions.fingerprint, source, settings.backbone
     )

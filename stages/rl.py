@@ -140,6 +140,7 @@ def start(
     spelling = params.load_module("action_spaces", space, "--space")
     tokenizer = backbone.tokenizer(source)
     actions = spelling.Actions(paths.actions(dataset, space), histories, tokenizer, settings.policy)
+    histories = actions.histories  # those of shared ids have one item for each
     model, card = backbone.load(warmup, actions.fingerprint, source, body, trainable=True)
     model.to(machine.device)
     log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())

@@ -55,6 +55,7 @@ def train(
     spelling = params.load_module("action_spaces", space, "--space")
     tokenizer = backbone.tokenizer(source)
     actions = spelling.Actions(paths.actions(dataset, space), histories, tokenizer, settings.policy).to(machine.device)
+    histories = actions.histories  # those of shared ids have one item for each
     label = sft.label or actions.LABELS[0]
     one_of("sft.label", label, list(actions.LABELS), f"labels of {space}")
     asking = Asking(label, sft.history_items, settings.corpus(dataset).exclude_seen, settings.rl.slate_length)

@@ -142,6 +142,8 @@ class ActionSpace(Protocol):
     LABELS: ClassVar[tuple[str, ...]]
     """Values of sft.label that it has, the default first."""
     item_count: int
+    histories: Histories
+    """Those that it was given; where items share their spelling, with one of them in the place of all."""
     new_tokens: int
     """Tokens that the model has to have beside those of its own tokenizer."""
     put_target: bool

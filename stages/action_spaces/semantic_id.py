@@ -2,6 +2,10 @@
 
 Tokens, behind those of the model's own tokenizer if it has one: padding, start of a history, request for a slate, then
 level 0's codes, level 1's, ...
+
+Ids that a corpus brings, which items may share, are written as published, `<s_a_17>`: a code has the token of that name
+where the tokenizer knows it, and only those in use have one. Of the items of an id, one stands for all: histories, what
+is offered and what is written have that one (see stages/semantic_ids/published.py).
 """
 
 import hashlib
@@ -14,12 +18,13 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.action_spaces.base import Asking, Prompts, pad
+from stages.action_spaces.shared_ids import in_use, named_columns, shared_trie, standing
 from stages.action_spaces.trie import Trie
 from stages.core.errors import InputError
 from stages.core.sections import SemanticIdPolicy
 from stages.corpus.histories import Histories, Ints
 from stages.policy.constrained import output_logits
-from stages.semantic_ids.table import read_codes
+from stages.semantic_ids.table import read_alike, read_codes
 
 PADDING, START, SLATE, FIRST_CODE = 0, 1, 2, 3
 
@@ -40,12 +45,20 @@ class Actions:
         """Read the ids of a catalogue. Raises InputError where an item has none or shares its own."""
         self.histories, self.item_count = histories, histories.item_count
         codes = read_codes(folder / "ids.parquet", self.item_count)
-        self.trie = Trie(codes)
+        self.alike = read_alike(folder / "ids.parquet")
         self.first_token = 0 if tokenizer is None else len(tokenizer)
-        first = self.first_token + FIRST_CODE + self.trie.size * np.arange(codes.shape[1])  # [D] the token of code 0
-        self.tokens = codes + first  # [N, D]
-        self.new_tokens = FIRST_CODE + self.trie.size * codes.shape[1]
-        self.columns = torch.from_numpy(first[:, None] + np.arange(self.trie.size))  # [D, C] token of each code
+        if self.alike is None:
+            self.trie = Trie(codes)
+            new = self.first_token + FIRST_CODE + np.arange(self.trie.size * codes.shape[1])
+            columns = new.reshape(codes.shape[1], -1)
+        else:
+            used, codes = in_use(codes)
+            self.trie = shared_trie(codes, self.alike)
+            self.histories = standing(histories, self.alike)
+            columns = named_columns(used, tokenizer, self.first_token + FIRST_CODE)
+        self.tokens = columns[np.arange(codes.shape[1]), codes]  # [N, D]
+        self.new_tokens = max(FIRST_CODE, int(columns.max()) + 1 - self.first_token)
+        self.columns = torch.from_numpy(columns)  # [D, C] token of each code
         self.fingerprint = hashlib.sha256(self.tokens.tobytes()).hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> Self:

@@ -65,19 +65,20 @@ def _pairs(predicted: Ints, answers: Answers) -> tuple[Ints, Ints]:
     """(sample, value) as one number each: of predictions [S * n] and of answers [A]."""
     values, number = np.unique(np.r_[predicted.ravel(), answers.flat], return_inverse=True)
     sample = np.r_[np.repeat(np.arange(len(predicted)), predicted.shape[1]), answers.owner]
-    return tuple(np.split(sample * len(values) + number.ravel(), [predicted.size]))
+    pairs = sample * len(values) + number.ravel()
+    return pairs[: predicted.size], pairs[predicted.size :]
 
 
 def pass_at(predicted: Ints, answers: Answers, k: int) -> Floats:
     """[S] Pass@k: 1 where any of the first k of predictions [S, n] is in the answer."""
     hit = answers.hit_by(predicted[:, :k])
-    return (np.bincount(answers.owner[hit], minlength=len(predicted)) > 0).astype(np.float64)
+    return np.asarray(np.bincount(answers.owner[hit], minlength=len(predicted)) > 0, dtype=np.float64)
 
 
 def position1_pass_at(predicted: Ints, answers: Answers, k: int) -> Floats:
     """[S] Position1_Pass@k: 1 where the first answer is among the first k of predictions [S, n]."""
     first = answers.first[:, None]
-    return ((predicted[:, :k] == first) & (first >= 0)).any(axis=1).astype(np.float64)
+    return np.asarray(((predicted[:, :k] == first) & (first >= 0)).any(axis=1), dtype=np.float64)
 
 
 def recall_at(predicted: Ints, answers: Answers, k: int) -> Floats:
@@ -116,7 +117,7 @@ def label_entropy(labels: Ints) -> Floats:
 
 
 def items_of(predicted: Ints, sid: Ints, stands: Ints) -> Ints:
-    """[S, n] items that predicted Semantic IDs stand for, -1 for none: sid [m] ascending, stands [m] the item of each."""
+    """[S, n] items that predicted Semantic IDs stand for, -1 for none: sid [m] ascending, stands [m] each one's."""
     if not len(sid):
         return np.full(predicted.shape, -1, dtype=np.int64)
     place = np.minimum(np.searchsorted(sid, predicted), len(sid) - 1)

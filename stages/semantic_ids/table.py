@@ -1,4 +1,7 @@
-"""The table of ids: `item`, then one column per level, `code_0`, `code_1`, ..; metadata say how many codes each has."""
+"""The table of ids: `item`, then one column per level, `code_0`, `code_1`, ..; metadata say how many codes each has.
+
+Where items share ids (see published.py), `alike` is the item that each one's id stands for.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +15,7 @@ from stages.core.errors import InputError
 from stages.core.schema import read
 
 SIZES = b"codes_per_level"  # key of the metadata
+ALIKE = "alike"
 IDS = pa.schema([("item", pa.int32()), ("code_0", pa.int32())])
 
 
@@ -47,3 +51,9 @@ def read_codes(path: Path, items: int) -> npt.NDArray[np.int64]:
             code = table[name][item].as_py()
             raise InputError(f"{path}: item {item} has {name} {code}, it has to be in 0..{size - 1}; rerun tokenize")
     return np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.int64)
+
+
+def read_alike(path: Path) -> npt.NDArray[np.int64] | None:
+    """[N] the item that each item's id stands for; None where every item has an id of its own."""
+    table = read(path, IDS)
+    return table[ALIKE].to_numpy().astype(np.int64) if ALIKE in table.column_names else None
