@@ -7,6 +7,7 @@ name says otherwise, and data/<dataset>/per_user/<row>/seed-<n>.parquet. Entropi
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.core import params, paths, stage
 from stages.core.cells import BASELINES, axis_of
@@ -19,8 +20,12 @@ from stages.core.sections import Evaluate
 from stages.core.seeding import numpy_generator
 from stages.corpus import histories
 from stages.corpus.histories import Histories, Ints
-from stages.measures.slates import TARGET_SPLITS, Lists, headline, parse
+from stages.corpus.tasks import JUDGING, RECOMMENDING, SPLITS, Tasks, split_of, tasks_of
+from stages.measures import task_summary
+from stages.measures.slates import TARGET_SPLITS, Lists, headline, parse, parse_task
 from stages.measures.summary import Catalogue, Summary, summarise
+from stages.measures.task_summary import Judged
+from stages.measures.tasks import Answers, items_of
 
 # Scalars of the metrics file, which DVC compares
 SHOWN = ["ndcg@5", "ndcg@10", "recall@5", "recall@10", "entropy_slate@10", "entropy_pooled@10", "coverage@10"]
@@ -35,12 +40,20 @@ def main(dataset: str, row: str, seed: int) -> None:
     judged = {
         split: corpus.judged(split, settings.evaluate.max_users, settings.evaluate.seed) for split in TARGET_SPLITS
     }
-    lists = parse(of_users(read(source, SLATES), judged), targets(corpus, judged), corpus.item_count, str(source))
+    slates, asked = read(source, SLATES), tasks_of(paths.corpus(dataset))
+    plain = slates.filter(pc.invert(pc.is_in(slates["split"], pa.array(SPLITS)))) if asked else slates
+    lists = parse(of_users(plain, judged), targets(corpus, judged), corpus.item_count, str(source))
     summaries = {key: measure(corpus, key[0], found, settings.evaluate) for key, found in lists.items()}
     report = figures(summaries, headline(lists))
     report["counts"] = counts(corpus, judged)
     report["provenance"] = provenance(*cell)
-    write_table(paths.per_user(dataset, row, seed), per_user(lists, summaries))
+    tables = [per_user(lists, summaries)]
+    if asked:
+        through_ids = cell[1].get("space") == "semantic_id"
+        report["tasks"], own = task_figures(slates, asked, corpus, through_ids, settings.evaluate, str(source))
+        tables += own
+    every = pa.concat_tables(tables, promote_options="default").combine_chunks() if len(tables) > 1 else tables[0]
+    write_table(paths.per_user(dataset, row, seed), every)
     write_json(paths.metrics(dataset, row, seed), report)
     stage.log.info("%s: test ndcg@10 %.4f", paths.metrics(dataset, row, seed), report["ndcg@10"])
 
@@ -76,6 +89,55 @@ def figures(summaries: dict[tuple[str, str], Summary], decoder: str) -> dict[str
         detail.setdefault(split, {})[name] = {key: list(value) for key, value in summary.over_users.items()}
     intervals = {name: [low, high] for name, (_, low, high) in shown.items() if not np.isnan(low)}
     return {name: value for name, (value, _, _) in shown.items()} | {"intervals": intervals, "detail": detail}
+
+
+def task_figures(
+    slates: pa.Table, asked: Tasks, corpus: Histories, through_ids: bool, settings: Evaluate, where: str
+) -> tuple[dict[str, dict[str, dict[str, list[float]]]], list[pa.Table]]:
+    """RecIF's tasks: by task and decoder the measures, and tables of their values by sample.
+
+    through_ids: what was written are Semantic IDs, which stand for the item that the published counts name.
+    """
+    figures: dict[str, dict[str, dict[str, list[float]]]] = {}
+    tables = []
+    for task in (*RECOMMENDING, JUDGING):
+        own = slates.filter(pc.equal(slates["split"], split_of(task)))
+        if not own.num_rows:
+            continue
+        table = asked.table(task)
+        found = parse_task(own, table.num_rows, corpus.item_count, split_of(task), where)
+        for decoder, lists in found.items():
+            if task == JUDGING:
+                scores = own.sort_by("user")["score"].to_numpy().astype(np.float64)
+                figures.setdefault(task, {})[decoder] = task_summary.labels(table, lists, scores)
+                continue
+            columns = task_columns(task, table, lists, asked, corpus, through_ids)
+            generator = numpy_generator(settings.seed, "evaluate", "tasks")
+            summary = task_summary.over_samples(columns, settings.resamples, settings.confidence, generator)
+            figures.setdefault(task, {})[decoder] = summary
+            tables.append(by_sample(task, decoder, lists.user, columns))
+    return figures, tables
+
+
+def task_columns(
+    task: str, table: pa.Table, lists: Lists, asked: Tasks, corpus: Histories, through_ids: bool
+) -> dict[str, np.ndarray]:
+    """Values by sample of a task's lists."""
+    sid = np.where(lists.items >= 0, asked.ids.sid[lists.items], -1)
+    items = items_of(sid, *asked.ids.standing(task)) if through_ids else lists.items
+    answers, named = Answers.of(table["answer"]), Answers.of(table["answer_item"])
+    cold = asked.ids.all_are(corpus.cold, answers.flat)
+    return task_summary.per_sample(sid, items, Judged(answers, named if len(named.flat) else None, cold))
+
+
+def by_sample(task: str, decoder: str, samples: Ints, columns: dict[str, np.ndarray]) -> pa.Table:
+    """The values of a task as rows of per_user."""
+    keys = {
+        "user": samples.astype(np.int32),
+        "split": [split_of(task)] * len(samples),
+        "decoder": [decoder] * len(samples),
+    }
+    return pa.table(keys | {name: pa.array(own, from_pandas=True) for name, own in columns.items()})
 
 
 def of_users(slates: pa.Table, judged: dict[str, Ints]) -> pa.Table:

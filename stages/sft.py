@@ -27,12 +27,15 @@ from stages.core.params import Params
 from stages.core.provenance import MODELS, fingerprint, made_by, provenance
 from stages.corpus.histories import Histories, Ints, load
 from stages.corpus.reserve import divide
+from stages.corpus.task_samples import Logs
+from stages.corpus.tasks import tasks_of
 from stages.policy import backbone, training
 from stages.policy.device import accelerator
 from stages.policy.history_label import HistoryLessons
 from stages.policy.item_lessons import ItemLessons, MixedLessons
 from stages.policy.lessons import Lessons, NextItems
 from stages.policy.slate_label import SlateLessons
+from stages.policy.task_lessons import TaskLessons
 
 
 def main(dataset: str, space: str, seed: int) -> None:
@@ -75,6 +78,7 @@ def train(
     )
     taught = lessons(histories, settings, dataset, actions, asking, seed)
     taught = with_items(taught, settings.policy, histories, tokenizer)
+    taught = with_tasks(taught, settings, dataset, histories, actions, asking, seed)
     if more:
         taught = MixedLessons([taught, more(actions, asking, histories)])
     origin = provenance(*cell, MODELS)
@@ -145,6 +149,24 @@ def with_items(
         )
     titles = histories.items["title"].to_pylist()
     return MixedLessons([taught, ItemLessons.of(taught.space, tokenizer, titles, to_id, to_title)])
+
+
+def with_tasks(
+    taught: Lessons,
+    settings: Params,
+    dataset: str,
+    histories: Histories,
+    actions: Any,
+    asking: Asking,
+    seed: int,
+) -> Lessons:
+    """Mix in the tasks of a corpus that has some, for an action space that has prompts for them."""
+    asked, sft = tasks_of(paths.corpus(dataset)), settings.sft
+    if asked is None or actions.words is None:
+        return taught
+    seen = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
+    logs = Logs.of(histories, asked, seen, actions.standing_for)
+    return MixedLessons([taught, TaskLessons(actions, logs, asking.history_items, seed)])
 
 
 def retriever(histories: Histories, seen: Ints, counts: transitions.Params) -> Callable[[Ints, Ints], Sequence[Ints]]:

@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 
 from stages.core.corpora import Corpus
 from stages.corpus.recif_files import CAPTIONS, PHOTO_COUNTS, PHOTO_SIDS, PRODUCT_COUNTS, PRODUCT_SIDS, RELEASE, TESTS
-from stages.corpus.recif_release import BEHAVIOURS, PARTS
+from stages.corpus.recif_parts import PARTS
+from stages.corpus.recif_release import BEHAVIOURS
 from tests.small_corpus import corpus
 
 PHOTOS = {11: [0, 0, 1], 12: [0, 0, 1], 13: [0, 2, 3], 14: [5, 2, 3], 15: [8191, 8191, 8191]}
 PRODUCTS = {11: [7, 0, 0], 22: [0, 0, 1]}  # an iid that is a pid as well, and a Semantic ID that a photo has
+KINDS = {"uid": pa.int64(), "split": pa.int64(), "inter_keyword_to_items": pa.string()}
 INTS, FLOATS = pa.list_(pa.int64()), pa.list_(pa.float64())
 
 
@@ -25,7 +27,7 @@ def settings(**own: Any) -> Corpus:
 
 def user(uid: int, split: int, **lists: Any) -> dict[str, Any]:
     """A row of the release; a behaviour that is not given is 0 throughout."""
-    row: dict[str, Any] = {"uid": uid, "split": split}
+    row: dict[str, Any] = {"uid": uid, "split": split, "inter_keyword_to_items": lists.get("keywords")}
     row |= {f"{part}_pid": lists.get(part, []) for part in PARTS}
     for part in PARTS[4:]:
         for name in BEHAVIOURS:
@@ -59,7 +61,7 @@ def write(folder: Path, users: list[dict[str, Any]] | None = None, kinds: dict[s
     """A sound set: both users above, and one row in each test file."""
     rows = USERS if users is None else users
     names = rows[0].keys()
-    fields = [(name, pa.int64() if name in ("uid", "split") else (kinds or {}).get(name, INTS)) for name in names]
+    fields = [(name, KINDS.get(name) or (kinds or {}).get(name, INTS)) for name in names]
     folder.mkdir(exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), folder / RELEASE)
     for name, sids in ((PHOTO_SIDS, PHOTOS), (PRODUCT_SIDS, PRODUCTS)):

@@ -12,6 +12,7 @@ import torch
 
 from stages.action_spaces.semantic_id import FIRST_CODE, Actions
 from stages.action_spaces.shared_ids import in_use, named_columns, shared_trie
+from stages.action_spaces.task_words import COUNT
 from stages.core.files import write_table
 from stages.core.schema import RECIF_SIDS
 from stages.corpus.histories import Histories, load
@@ -113,7 +114,7 @@ def test_seen_items_are_banned_by_their_id(folder: Path) -> None:
 
 def test_new_tokens_are_those_of_the_codes(folder: Path) -> None:
     space = Actions(folder, log_of(small_policy.logged([0], [0], [1], [1]), 6))
-    assert space.new_tokens == FIRST_CODE + 9
+    assert space.new_tokens == FIRST_CODE + 9 + COUNT
     assert space.tokens.max() < space.new_tokens
 
 

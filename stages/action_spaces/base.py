@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.action_spaces.task_words import Words
 from stages.action_spaces.trie import Trie
 from stages.corpus.histories import Histories, Ints
 
@@ -148,6 +149,8 @@ class ActionSpace(Protocol):
     """Tokens that the model has to have beside those of its own tokenizer."""
     put_target: bool
     """Whether SFT's prompts take in the logged items that pools lack; see text.policy."""
+    words: Words | None
+    """Tokens of tasks, where the corpus has some and the action space prompts for them; see Tasked."""
     unaided: bool
     """Whether SFT's softmax over a slate's tokens is the whole vocabulary's; otherwise it is held to the choices."""
     fingerprint: str
@@ -198,6 +201,18 @@ class Catalogue(ActionSpace, Protocol):
 
     def history(self, items: Ints) -> Ints:
         """Token ids of a history that starts a sequence, oldest item first: [1 + D * items]."""
+
+
+class Tasked(Catalogue, Protocol):
+    """A catalogue whose corpus has tasks (RecIF's), where `words` is not None."""
+
+    words: Words | None
+
+    def task_prompts(self, asked: list[tuple[str, str, Ints]]) -> Prompts:
+        """Prompts of tasks: task, condition and the items shown. Nothing is banned."""
+
+    def standing_for(self, items: Ints) -> Ints:
+        """Items [n] as those that their spelling stands for."""
 
 
 def pad(rows: list[Ints], value: int) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.action_spaces.base import Asking, Prompts, pad
 from stages.action_spaces.shared_ids import in_use, named_columns, shared_trie, standing
+from stages.action_spaces.task_words import COUNT, Words
 from stages.action_spaces.trie import Trie
 from stages.core.errors import InputError
 from stages.core.sections import SemanticIdPolicy
@@ -58,6 +59,8 @@ class Actions:
             columns = named_columns(used, tokenizer, self.first_token + FIRST_CODE)
         self.tokens = columns[np.arange(codes.shape[1]), codes]  # [N, D]
         self.new_tokens = max(FIRST_CODE, int(columns.max()) + 1 - self.first_token)
+        self.words = None if self.alike is None else Words(self.first_token + self.new_tokens)
+        self.new_tokens += 0 if self.words is None else COUNT
         self.columns = torch.from_numpy(columns)  # [D, C] token of each code
         self.fingerprint = hashlib.sha256(self.tokens.tobytes()).hexdigest()[:16]
 
@@ -98,6 +101,20 @@ class Actions:
             return Prompts(tokens, mask, pad(seen, -1)[0])
         seen = [np.intersect1d(own, listed) for own, listed in zip(seen, only, strict=True)]
         return Prompts(tokens, mask, pad(seen, -1)[0], pad([np.unique(listed) for listed in only], -1)[0])
+
+    def task_prompts(self, asked: list[tuple[str, str, Ints]]) -> Prompts:
+        """Prompts of RecIF's tasks: task, condition and the items shown, of published ids. Nothing is banned."""
+        assert self.words is not None, "tasks come with published ids"
+        rows = [
+            np.concatenate([self.history(shown), self.words.asking(task, condition)])
+            for task, condition, shown in asked
+        ]
+        tokens, mask = pad(rows, 0)
+        return Prompts(tokens, mask, torch.full((len(rows), 1), -1))
+
+    def standing_for(self, items: Ints) -> Ints:
+        """Items [n] as those that their ids stand for."""
+        return items if self.alike is None else self.alike[items]
 
     def offered(self, contexts: Ints) -> None:
         """The whole catalogue."""

@@ -38,6 +38,7 @@ class Actions:
 
     LABELS = ("slate",)
     held = True  # whether slates are held to the pool
+    words = None  # no prompts of tasks yet
 
     def __init__(
         self, folder: Path, histories: Histories, tokenizer: PreTrainedTokenizerBase | None, policy: TextPolicy

@@ -95,6 +95,7 @@ RECIF_DOMAINS = pa.schema(
         *((f"{part}_{name}", pa.int32()) for name in ("ad", "goods", "video") for part in ("hist", "target")),
     ]
 )
+RECIF_KEYWORDS = pa.schema([("user", pa.int32()), ("keyword", pa.string()), ("items", pa.list_(pa.int32()))])
 RECIF_TASK = pa.schema(
     [
         ("sample", pa.int32()),

@@ -224,6 +224,15 @@ class Figure3(Section):
         return self
 
 
+class Sampling(Section):
+    """Slates that are sampled for RecIF's tasks and merged by likelihood (Sec. 4.1.4)."""
+
+    slates: Count
+    temperature: Annotated[float, Field(gt=0)]
+    nucleus: Rate
+    """Probability of the likeliest choices that are drawn from; 1: all."""
+
+
 class Recommend(Section):
     """Decoding."""
 
@@ -232,6 +241,7 @@ class Recommend(Section):
     list_length: Annotated[int, Field(ge=10)]
     free: bool
     """Whether slates of native text are written a second time, with the whole vocabulary open."""
+    sample: Sampling
 
     @model_validator(mode="after")
     def _wide_enough(self) -> Self:

@@ -92,11 +92,12 @@ def _behaviours(codes: Ints, generator: np.random.Generator) -> np.ndarray:
     return found
 
 
-def keywords(user: User, items: dict[str, Items]) -> dict[str, list[int]]:
-    """What a user did under each topic's name."""
-    topics = user.target["video"] // items["video"].count
+def keywords(user: User, items: dict[str, Items], when: str) -> dict[str, list[int]]:
+    """What a user did under each topic's name, in the history or in the targets."""
+    places = (user.history if when == "history" else user.target)["video"]
+    topics = places // items["video"].count
     found = {
-        topic_name(topic): items["video"].ids[user.target["video"][topics == topic]].tolist() for topic in user.topics
+        topic_name(topic): items["video"].ids[np.unique(places[topics == topic])].tolist() for topic in user.topics
     }
     return {word: ids for word, ids in found.items() if ids}
 

@@ -119,7 +119,7 @@ def _label_cond(user: User, items: dict[str, Items]) -> list[Row]:
 
 def _interactive(user: User, items: dict[str, Items]) -> list[Row]:
     rows = []
-    for word, pids in keywords(user, items).items():
+    for word, pids in keywords(user, items, "target").items():
         places = np.flatnonzero(np.isin(items["video"].ids, pids))
         said = f"用户看过的视频：{_sids(items['video'], user.history['video'][-SHOWN['video'] :])}\n用户想看：{word}"
         answer = {"answer": _sids(items["video"], places), "keyword": word}

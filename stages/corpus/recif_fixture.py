@@ -113,7 +113,7 @@ def _release(people: list[User], items: dict[str, Items], generator: np.random.G
         seen = user.history["video"][user.behaviours["history"][:, 0] == 1]
         row["hist_longview_video_list"] = _padded(items["video"].ids[seen])
         row["hist_ad_pid"], row["hist_goods_pid"] = (_padded(row[f"hist_{name}_pid"]) for name in ("ad", "goods"))
-        row["inter_keyword_to_items"] = json.dumps(keywords(user, items), ensure_ascii=False)
+        row["inter_keyword_to_items"] = json.dumps(keywords(user, items, "history"), ensure_ascii=False)
         row["inter_user_profile_with_pid"] = f"looks at <photoid|{items['video'].ids[user.topics[0]]}>"
         row["inter_user_profile_with_sid"] = f"looks at {sid_text(items['video'].codes[user.topics[0]])}"
         row["reco_gsu_caption"] = [topic_name(topic) for topic in user.topics] if number % 2 else None

@@ -27,13 +27,12 @@ from stages.corpus.faults import Faults, where
 from stages.corpus.raw_log import ROW, SPLIT, Ints
 from stages.corpus.recif_catalogue import PHOTO, PRODUCT, Catalogue, batches
 from stages.corpus.recif_files import RELEASE, demand_columns, demand_kind, opened
+from stages.corpus.recif_parts import PARTS, PLACES
 from stages.corpus.tables import plain
 
 BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
-PARTS = ("hist_ad", "target_ad", "hist_goods", "target_goods", "hist_video", "target_video")
 KIND = {"ad": PHOTO, "goods": PRODUCT, "video": PHOTO}
 DOMAIN = {"ad": "ad", "goods": "product", "video": "video"}
-ORDER = np.array([[0, 1, 2, 3, 4, 5], [0, 5, 1, 4, 2, 3]])  # place of each part, learnt from and held out
 USERS = 1 << 11  # read at once
 TRAIN, VALID, TEST, KNOWN, LATER = range(len(EVERY_SPLIT))
 LARGEST = 2.0**53  # from here on, floating-point numbers skip whole ones
@@ -80,7 +79,7 @@ class Release:
         self.lengths.append(np.stack([np.bincount(part.owner, minlength=len(rows)) for part in parts], 1))
         owner = np.concatenate([part.owner for part in parts])
         held_out = self.held_out[rows]
-        place = np.concatenate([ORDER[held_out[part.owner].astype(int), at] for at, part in enumerate(parts)])
+        place = np.concatenate([PLACES[held_out[part.owner].astype(int), at] for at, part in enumerate(parts)])
         order = np.argsort(owner * len(PARTS) + place, kind="stable")
         owner, place = owner[order], place[order]
         carried = np.concatenate([part.carried for part in parts])[order]

@@ -12,6 +12,7 @@ from stages.core.errors import InputError
 Ints = npt.NDArray[np.int64]
 
 DECODERS = ("slate", "free", "beam", "pool", "list")
+TASK_DECODERS = ("slate", "sample", "beam", "pool", "list", "label")
 TARGET_SPLITS = ("test", "valid")
 
 
@@ -36,7 +37,7 @@ def parse(table: pa.Table, target: dict[str, Ints], item_count: int, where: str)
     or users, a rank or user that stands twice, ranks that are not 1..n, users who have a target and no list, and where
     the headline decoder lacks a split.
     """
-    _check_values(table, item_count, where)
+    _check_values(table, item_count, where, TARGET_SPLITS, DECODERS)
     found: dict[tuple[str, str], Lists] = {}
     for split in TARGET_SPLITS:
         for decoder in DECODERS:
@@ -49,11 +50,30 @@ def parse(table: pa.Table, target: dict[str, Ints], item_count: int, where: str)
     return found
 
 
-def _check_values(table: pa.Table, item_count: int, where: str) -> None:
+def parse_task(table: pa.Table, samples: int, item_count: int, split: str, where: str) -> dict[str, Lists]:
+    """Lists of one of RecIF's tasks by decoder; a list for every one of its samples, 0 to samples - 1.
+
+    Raises InputError as `parse` does. Of decoder `label`, samples may be left out.
+    """
+    _check_values(table, item_count, where, (split,), TASK_DECODERS)
+    found, everyone = {}, np.zeros(samples, dtype=np.int64)
+    for decoder in TASK_DECODERS:
+        part = table.filter(pc.equal(table["decoder"], decoder))
+        if part.num_rows:
+            asked = everyone
+            if decoder == "label":
+                asked = np.where(np.isin(np.arange(samples), part["user"].to_numpy()), 0, -1)
+            found[decoder] = _lists(part, asked, f"{where}: split {split}, decoder {decoder}")
+    return found
+
+
+def _check_values(
+    table: pa.Table, item_count: int, where: str, splits: tuple[str, ...], decoders: tuple[str, ...]
+) -> None:
     for name in table.column_names:
         if table[name].null_count:
             raise InputError(f"{where}: column '{name}' has {table[name].null_count} missing values")
-    for name, allowed in (("split", TARGET_SPLITS), ("decoder", DECODERS)):
+    for name, allowed in (("split", splits), ("decoder", decoders)):
         strange = sorted(set(pc.unique(table[name]).to_pylist()) - set(allowed))
         if strange:
             raise InputError(f"{where}: unknown {name} '{strange[0]}' (allowed: {', '.join(allowed)})")

@@ -137,10 +137,12 @@ def label_auc(scores: Floats, labels: Bools) -> tuple[float, int]:
 
 
 def per_sample(predicted: Ints, answers: Answers, mode: str) -> dict[str, Floats]:
-    """The measures that are means over samples, [S] each, named after the mode: `pass@1` for sid, `pid.pass@1`."""
+    """The measures that are means over samples, [S] each, at cuts that lists [S, n] reach, named after the mode:
+    `pass@1` of Semantic IDs, `pid.pass@1` of items.
+    """
     prefix = "" if mode == "sid" else f"{mode}."
     found = {}
-    for k in CUTS:
+    for k in (k for k in CUTS if k <= predicted.shape[1]):
         found[f"{prefix}pass@{k}"] = pass_at(predicted, answers, k)
         found[f"{prefix}position1_pass@{k}"] = position1_pass_at(predicted, answers, k)
         found[f"{prefix}recall@{k}"] = recall_at(predicted, answers, k)

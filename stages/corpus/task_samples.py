@@ -1,0 +1,109 @@
+"""What the logs that are learnt from say of RecIF's tasks: what is shown, and what was done next.
+
+Truncated as published: 512 videos; 100 videos watched for long before 200 advertisements or 100 products; 10 videos of
+each behaviour. A cut is drawn in the list that is asked about: what is before it is shown, the next TARGETS are right.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.corpus.histories import Histories, Ints
+from stages.corpus.recif_parts import PARTS
+from stages.corpus.tasks import JUDGING, Tasks
+
+SHOWN = {"video": 512, "longview": 100, "ad": 200, "goods": 100, "behaviour": 10}
+TARGETS = 10
+BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
+
+
+class Sample(NamedTuple):
+    """A prompt and what is right; of label_pred the last item shown is the candidate."""
+
+    task: str
+    condition: str  # a behaviour or a keyword, or ""
+    shown: Ints
+    answer: Ints  # each once
+    label: bool | None = None
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Logs of users, domain by domain, as far as they may be seen."""
+
+    histories: Histories
+    lengths: Ints  # [U] the users' first interactions that may be seen
+    starts: Ints  # [U + 1] of the logs
+    parts: np.ndarray  # [interactions] index into PARTS
+    keywords: dict[int, list[tuple[str, Ints]]]  # user -> keywords and their items
+
+    @classmethod
+    def of(cls, histories: Histories, tasks: Tasks, lengths: Ints, standing: Callable[[Ints], Ints]) -> "Logs":
+        """Logs of a corpus with tasks. Users that are held out, and what is behind `lengths`, are no part of them.
+
+        standing: items -> the items that stand for them, as `histories` has them.
+        """
+        words = {user: [(word, standing(items)) for word, items in own] for user, own in tasks.keywords().items()}
+        return cls(histories, lengths, histories.offsets, tasks.parts(), words)
+
+    def samples(self, user: int, generator: np.random.Generator) -> list[Sample]:
+        """One sample of each task that a user's log has something for."""
+        lists = self._lists(user)
+        watched = self._watched(lists["video"])
+        found = [
+            *self._next("video", lists["video"], None, generator),
+            *self._next("ad", lists["ad"], watched[-SHOWN["longview"] :], generator),
+            *self._next("goods", lists["goods"], watched[-SHOWN["longview"] :], generator),
+            *self._conditions(lists["video"], generator),
+        ]
+        for word, items in self.keywords.get(user, []):
+            seen = self.histories.item[lists["video"]]
+            right = np.unique(items[np.isin(items, seen)])[:TARGETS]
+            if len(right):
+                found.append(Sample("interactive", word, seen[-SHOWN["video"] :], right))
+        return found
+
+    def _lists(self, user: int) -> dict[str, Ints]:
+        """Places of the user's interactions that may be seen, by domain, oldest first."""
+        places = np.arange(self.starts[user], self.starts[user] + self.lengths[user])
+        part = self.parts[places]
+        return {
+            name: places[np.isin(part, [index for index, own in enumerate(PARTS) if own.endswith(name)])]
+            for name in ("video", "ad", "goods")
+        }
+
+    def _watched(self, videos: Ints) -> Ints:
+        return self.histories.item[videos[self.histories.feedback["longview"][videos] == 1]]
+
+    def _next(self, domain: str, places: Ints, before: Ints | None, generator: np.random.Generator) -> list[Sample]:
+        if len(places) < 2:
+            return []
+        cut = int(generator.integers(1, len(places)))
+        items = self.histories.item[places]
+        shown = items[:cut][-SHOWN[domain] :]
+        shown = shown if before is None else np.concatenate([before, shown])
+        return [Sample({"goods": "product"}.get(domain, domain), "", shown, _once(items[cut : cut + TARGETS]))]
+
+    def _conditions(self, videos: Ints, generator: np.random.Generator) -> list[Sample]:
+        """One of label_cond, for a behaviour that comes after the cut, and one of label_pred."""
+        if len(videos) < 2:
+            return []
+        cut = int(generator.integers(1, len(videos)))
+        items, after = self.histories.item[videos], slice(cut, cut + TARGETS)
+        flags = np.stack([self.histories.feedback[name][videos] for name in BEHAVIOURS], axis=1) == 1
+        by_behaviour = [items[:cut][flags[:cut, place]][-SHOWN["behaviour"] :] for place in range(len(BEHAVIOURS))]
+        shown = np.concatenate(by_behaviour)
+        found = []
+        if len(there := np.flatnonzero(flags[after, :-1].any(axis=0))):
+            chosen = int(generator.choice(there))
+            found.append(Sample("label_cond", BEHAVIOURS[chosen], shown, _once(items[after][flags[after, chosen]])))
+        candidate = int(generator.integers(cut, min(cut + TARGETS, len(videos))))
+        asked = np.append(shown, items[candidate])
+        return [*found, Sample(JUDGING, "", asked, items[:0], bool(flags[candidate, 0]))]
+
+
+def _once(items: Ints) -> Ints:
+    """Each item at its first place."""
+    return items[np.sort(np.unique(items, return_index=True)[1])]

@@ -1,0 +1,101 @@
+"""The tasks of a corpus that has some (RecIF's): test rows, and what Semantic IDs and items have to do with each other.
+
+Lists of a task stand in the slates' table under split `test_<task>`, its `user` being the row of the task's table.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.core.schema import RECIF_DOMAINS, RECIF_KEYWORDS, RECIF_SIDS, RECIF_TASK, read
+from stages.corpus.histories import Ints
+from stages.corpus.recif_parts import PARTS, PLACES
+
+RECOMMENDING = ("video", "ad", "product", "label_cond", "interactive")
+JUDGING = "label_pred"
+PHOTO, PRODUCT = range(2)
+DOMAIN = {"video": "video", "ad": "ad", "product": "goods", "label_cond": "video", "interactive": "video"}  # of answers
+
+
+def split_of(task: str) -> str:
+    return f"test_{task}"
+
+
+SPLITS = tuple(map(split_of, (*RECOMMENDING, JUDGING)))
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The published Semantic IDs of N items, each as one number."""
+
+    sid: Ints  # [N]
+    kind: npt.NDArray[np.int8]  # [N] PHOTO or PRODUCT
+    stands: npt.NDArray[np.bool_]  # [N] whether its id, among those of its kind, stands for it
+
+    def standing(self, task: str) -> tuple[Ints, Ints]:
+        """Semantic IDs, ascending, and the item of a task's domain that each stands for."""
+        kind = PRODUCT if task == "product" else PHOTO
+        items = np.flatnonzero(self.stands & (self.kind == kind))
+        items = items[np.argsort(self.sid[items], kind="stable")]
+        return self.sid[items], items
+
+    @cached_property
+    def _ordered(self) -> tuple[Ints, Ints]:
+        """Semantic IDs, ascending and each once, and the first item of each."""
+        return np.unique(self.sid, return_index=True)
+
+    def some_item(self, sid: Ints) -> Ints:
+        """[n] an item of each Semantic ID [n]; -1 where none has it."""
+        known, first = self._ordered
+        place = np.minimum(np.searchsorted(known, sid), len(known) - 1)
+        return np.where(known[place] == sid, first[place], -1)
+
+    def all_are(self, marked: npt.NDArray[np.bool_], sid: Ints) -> npt.NDArray[np.bool_]:
+        """[n] whether all items of each Semantic ID [n] are marked [N]; also of an id that no item has."""
+        known, _ = self._ordered
+        some = np.zeros(len(known), dtype=bool)
+        some[np.searchsorted(known, self.sid[~marked])] = True
+        place = np.minimum(np.searchsorted(known, sid), len(known) - 1)
+        return ~((known[place] == sid) & some[place])
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What a corpus asks beside its next items."""
+
+    folder: Path
+    ids: Ids
+
+    def parts(self) -> npt.NDArray[np.int8]:
+        """[interactions] the part of its user's lists that each is of: an index into PARTS."""
+        table = read(self.folder / "domains.parquet", RECIF_DOMAINS)
+        lengths = np.stack([table[name].to_numpy() for name in PARTS], axis=1)
+        order = np.argsort(PLACES, axis=1)[table["held_out"].to_numpy().astype(int)]
+        return np.repeat(order.ravel().astype(np.int8), np.take_along_axis(lengths, order, axis=1).ravel())
+
+    def keywords(self) -> dict[int, list[tuple[str, Ints]]]:
+        """By user that is learnt from, keywords and their items."""
+        table = read(self.folder / "keywords.parquet", RECIF_KEYWORDS)
+        found: dict[int, list[tuple[str, Ints]]] = {}
+        lists = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+        for user, word, items in lists:
+            found.setdefault(user, []).append((word, np.array(items, dtype=np.int64)))
+        return found
+
+    def table(self, task: str) -> pa.Table:
+        """The rows of a task (schema.RECIF_TASK)."""
+        return read(self.folder / "tasks" / f"{task}.parquet", RECIF_TASK)
+
+
+def tasks_of(corpus: Path) -> Tasks | None:
+    """The tasks of a corpus; None where it has none."""
+    if not (corpus / "tasks").is_dir():
+        return None
+    table = read(corpus / "sids.parquet", RECIF_SIDS)
+    codes = [table[f"code_{level}"].to_numpy().astype(np.int64) for level in range(3)]
+    sid = (codes[0] * 8192 + codes[1]) * 8192 + codes[2]
+    return Tasks(corpus, Ids(sid, table["kind"].to_numpy(), table["stands"].to_numpy()))

@@ -1,0 +1,45 @@
+"""The pipeline on a small drawn set in RecIF's form, stage by stage in this process."""
+
+from pathlib import Path
+
+import yaml
+
+from stages import baseline, download, download_backbone, evaluate, prepare, recommend, sft, tokenize
+
+ROOT = Path(__file__).parents[1]
+DATASET = "recif-fixture"
+
+
+def project(root: Path, users: int, epochs: int) -> None:
+    """params.yaml with a small backbone, graph and code."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["corpora"][DATASET]["recif"]["drawn_users"] = users
+    values["backbones"]["tiny"]["architecture"] |= {"hidden_size": 48, "layers": 2, "heads": 2, "feed_forward": 96}
+    values["backbones"]["tiny"]["sft_lr"] = 5.0e-3
+    values["sft"] |= {"epochs": epochs, "patience": epochs, "batch_items": 512, "history_items": 30}
+    values["evaluate"]["resamples"] = 200
+    values["recommend"] |= {"beam_width": 32, "sample": {"slates": 2, "temperature": 0.9, "nucleus": 0.95}}
+    root.mkdir(exist_ok=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (root / "stages").symlink_to(ROOT / "stages", target_is_directory=True)
+    (root / "models" / "encoders" / "minilm").mkdir(parents=True)  # which published ids have no use for
+
+
+def prepared() -> None:
+    """Up to the Semantic IDs and popularity, in the current folder."""
+    download.main(DATASET)
+    prepare.main(DATASET)
+    tokenize.main(DATASET, "minilm")
+    baseline.main(DATASET, "popularity", 1)
+    evaluate.main(DATASET, "popularity", 1)
+
+
+def trained() -> None:
+    """SFT, its lists and their measures. The row of the optimizer that takes no step is made from the warm-up."""
+    download_backbone.main("tiny")
+    sft.main(DATASET, "semantic_id", 1)
+    models = Path("models", DATASET, "semantic_id")
+    (models / "sft").symlink_to("warmup")
+    recommend.main(DATASET, "semantic_id", "sft", 1)
+    evaluate.main(DATASET, "semantic_id-sft", 1)

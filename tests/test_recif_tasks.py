@@ -1,0 +1,167 @@
+"""RecIF's tasks from the corpus to the metrics file: what is written for them is measured, sample by sample."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import yaml
+
+from stages import baseline, evaluate
+from stages.core import paths
+from stages.core.errors import InputError
+from stages.core.files import write_table
+from stages.core.schema import slate_table
+from stages.corpus import recif_fixture
+from stages.corpus.histories import load
+from stages.corpus.recif_parts import PARTS
+from stages.corpus.tasks import RECOMMENDING, SPLITS, split_of, tasks_of
+from tests.small_recif import settings
+from tests.test_recif import made
+
+ROOT = Path(__file__).parents[1]
+DATASET = "recif-fixture"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with params.yaml and the corpus of a drawn set, in the stages' places."""
+    root = tmp_path_factory.mktemp("project")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["evaluate"]["resamples"] = 200
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    (root / "stages").symlink_to(ROOT / "stages", target_is_directory=True)
+    (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    raw = root / "data" / DATASET / "raw"
+    raw.mkdir(parents=True)
+    recif_fixture.draw(80, raw)
+    made(raw)
+    return root
+
+
+@pytest.fixture
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    return project
+
+
+def measured(row: str) -> dict[str, Any]:
+    evaluate.main(DATASET, row, 1)
+    return json.loads(paths.metrics(DATASET, row, 1).read_text())
+
+
+def others(corpus: Any) -> list[pa.Table]:
+    """Lists of the splits that every corpus has."""
+    return [
+        slate_table(users, split, "slate", np.tile(np.arange(10), (len(users), 1)), np.zeros((len(users), 10)))
+        for split in ("valid", "test")
+        for users in [np.flatnonzero(corpus.target(split) >= 0)]
+    ]
+
+
+def write(tables: list[pa.Table], row: str) -> None:
+    write_table(paths.slates(DATASET, row, 1), pa.concat_tables(tables))
+
+
+def test_parts_of_logs(inside: Path) -> None:
+    """Every part of every user is as long as domains.parquet says, and known are histories alone."""
+    tasks = tasks_of(paths.corpus(DATASET))
+    assert tasks is not None
+    log = pd.read_parquet(paths.corpus(DATASET) / "interactions.parquet").assign(part=tasks.parts())
+    told = pd.read_parquet(paths.corpus(DATASET) / "domains.parquet").set_index("user")
+    for place, name in enumerate(PARTS):
+        found = log[log["part"] == place].groupby("user").size().reindex(told.index, fill_value=0)
+        assert (found == told[name]).all(), name
+    held_out = log["user"].map(told["held_out"])
+    history = log["part"].map(dict(enumerate(PARTS))).str.startswith("hist")
+    assert (history[held_out] == (log["split"][held_out] == "known")).all()
+
+
+def test_answers_as_predictions_are_all_right(inside: Path) -> None:
+    """A row that lists the answers' items: everything is 1, in both modes where the id stands for the item."""
+    corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
+    assert tasks is not None
+    tables = others(corpus)
+    for task in RECOMMENDING:
+        answers = tasks.table(task)["answer"].to_pylist()
+        items = np.full((len(answers), 32), -1)
+        for row, own in enumerate(answers):
+            items[row, : len(own)] = tasks.ids.some_item(np.array(own))
+        tables.append(slate_table(np.arange(len(items)), split_of(task), "beam", items, np.zeros(items.shape)))
+    write(tables, "semantic_id-sft")
+    found = measured("semantic_id-sft")["tasks"]
+    for task in RECOMMENDING:
+        own = found[task]["beam"]
+        for name in ("pass@1", "pass@32", "position1_pass@1", "recall@32"):
+            assert own[name] == [1, 1, 1], (task, name)
+    assert "pid.pass@1" not in found["interactive"]["beam"]  # its answers name no pids
+    # one video in ten has the id of the one before it, and then an answer may be the one that does not stand for it
+    assert 0.85 < found["video"]["beam"]["pid.recall@32"][0] < 1
+    assert found["ad"]["beam"]["pid.recall@32"][0] == 1
+
+
+def test_empty_lists_count_as_misses_and_short_ones_have_no_large_cut(inside: Path) -> None:
+    corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
+    assert tasks is not None
+    samples = tasks.table("ad").num_rows
+    nothing = np.full((samples, 10), -1)
+    write([*others(corpus), slate_table(np.arange(samples), "test_ad", "slate", nothing, np.zeros(nothing.shape))],
+          "semantic_id-sft")  # fmt: skip
+    own = measured("semantic_id-sft")["tasks"]["ad"]["slate"]
+    assert (own["pass@1"], own["recall@1"], own["sid_entropy@10"]) == ([0, 0, 0],) * 3
+    assert own["samples"] == [samples]
+    assert "pass@32" not in own
+
+
+def test_a_sample_without_a_list_is_refused(inside: Path) -> None:
+    corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
+    assert tasks is not None
+    samples = tasks.table("ad").num_rows
+    items = np.zeros((samples - 1, 10), dtype=int)
+    write([*others(corpus), slate_table(np.arange(1, samples), "test_ad", "slate", items, items)], "semantic_id-sft")
+    with pytest.raises(
+        InputError, match=f"split test_ad, decoder slate: 1 of {samples} users .* have no list, first 0"
+    ):
+        measured("semantic_id-sft")
+
+
+def test_label_predictions_that_are_missing_are_counted(inside: Path) -> None:
+    """Scores that are the labels: AUC 1, of those that have one."""
+    corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
+    assert tasks is not None
+    label = tasks.table("label_pred")["label"].to_numpy(zero_copy_only=False).astype(float)
+    scored = np.arange(3, len(label))[::-1]
+    lists = slate_table(scored, "test_label_pred", "label", np.zeros((len(scored), 1)), label[scored, None])
+    write([*others(corpus), lists], "semantic_id-sft")
+    own = measured("semantic_id-sft")["tasks"]["label_pred"]["label"]
+    assert own == {"auc": [1.0], "samples": [len(label)], "without_score": [3]}
+
+
+def test_popularity_has_every_task(inside: Path) -> None:
+    """Its lists are the domain's most popular items; its AUC is near a half, as topics are equally liked."""
+    baseline.main(DATASET, "popularity", 1)
+    found = measured("popularity")
+    assert set(found["tasks"]) == {split.removeprefix("test_") for split in SPLITS}
+    corpus, slates = load(paths.corpus(DATASET)), pd.read_parquet(paths.slates(DATASET, "popularity", 1))
+    names = corpus.items["item_id"].to_pylist()
+    products = slates[slates["split"] == "test_product"]["item"].unique()
+    assert len(products) == 32
+    assert all(names[item].startswith("product") for item in products)
+    recall = found["tasks"]["video"]["list"]["recall@32"]
+    assert recall[1] <= recall[0] <= recall[2] < 0.3
+    assert 0 < found["tasks"]["label_pred"]["label"]["auc"][0] < 1
+    rows = pd.read_parquet(paths.per_user(DATASET, "popularity", 1))
+    video = rows[rows["split"] == "test_video"]
+    assert video["recall@32"].mean() == pytest.approx(recall[0], rel=1e-5)
+    assert len(video) == found["tasks"]["video"]["list"]["samples"][0]
+
+
+def test_settings_hold_recif_to_how_it_is_published() -> None:
+    shipped = settings().model_dump()
+    with pytest.raises(ValueError, match="RecIF is measured as it is published"):
+        type(settings()).model_validate(shipped | {"k_core": 5})
+    with pytest.raises(ValueError, match="needs the keys of `recif`"):
+        type(settings()).model_validate(shipped | {"recif": None})
