@@ -16,6 +16,7 @@ from stages.corpus.tasks import JUDGING, Tasks
 
 SHOWN = {"video": 512, "longview": 100, "ad": 200, "goods": 100, "behaviour": 10}
 TARGETS = 10
+CANDIDATES = 4
 BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
 
 
@@ -49,7 +50,7 @@ class Logs:
         return cls(histories, lengths, histories.offsets, tasks.parts(), words)
 
     def samples(self, user: int, generator: np.random.Generator) -> list[Sample]:
-        """One sample of each task that a user's log has something for."""
+        """One sample of each task that a user's log has something for; of label_pred and keywords, several."""
         lists = self._lists(user)
         watched = self._watched(lists["video"])
         found = [
@@ -87,7 +88,7 @@ class Logs:
         return [Sample({"goods": "product"}.get(domain, domain), "", shown, _once(items[cut : cut + TARGETS]))]
 
     def _conditions(self, videos: Ints, generator: np.random.Generator) -> list[Sample]:
-        """One of label_cond, for a behaviour that comes after the cut, and one of label_pred."""
+        """One of label_cond, for a behaviour that comes after the cut, and CANDIDATES of label_pred."""
         if len(videos) < 2:
             return []
         cut = int(generator.integers(1, len(videos)))
@@ -99,9 +100,12 @@ class Logs:
         if len(there := np.flatnonzero(flags[after, :-1].any(axis=0))):
             chosen = int(generator.choice(there))
             found.append(Sample("label_cond", BEHAVIOURS[chosen], shown, _once(items[after][flags[after, chosen]])))
-        candidate = int(generator.integers(cut, min(cut + TARGETS, len(videos))))
-        asked = np.append(shown, items[candidate])
-        return [*found, Sample(JUDGING, "", asked, items[:0], bool(flags[candidate, 0]))]
+        candidates = generator.permutation(np.arange(cut, min(cut + TARGETS, len(videos))))[:CANDIDATES]
+        judged = [
+            Sample(JUDGING, "", np.append(shown, items[place]), items[:0], bool(flags[place, 0]))
+            for place in candidates
+        ]
+        return [*found, *judged]
 
 
 def _once(items: Ints) -> Ints:

@@ -18,7 +18,7 @@ from stages.policy.logprobs import spell, token_log_probs
 
 @dataclass(frozen=True)
 class TaskLessons:
-    """One sample of each task per user and epoch, drawn from (seed, epoch, user)."""
+    """Samples of each task per user and epoch, drawn from (seed, epoch, user)."""
 
     space: Tasked
     logs: Logs
