@@ -20,6 +20,8 @@ from stages.corpus.tasks import JUDGING, RECOMMENDING, Tasks, split_of, tasks_of
 from stages.measures import bootstrap
 from stages.policy.rollout import within_nucleus
 from stages.policy.task_lists import merged, questions
+from stages.reporting.task_tables import task_tables
+from stages.tabulate import read_csv
 from tests import small_recif_run
 from tests.small_recif_run import DATASET
 
@@ -170,3 +172,24 @@ def test_words_are_tokens_of_their_own() -> None:
     assert keyword[1] == words.keyword("snow") != words.keyword("rain")
     assert max(tokens) < keyword[1] < 100 + task_words.COUNT
     assert words.asking("video", "").tolist() == [words.token("video")]
+
+
+def test_tables_of_the_tasks(inside: Path) -> None:
+    """Every row and decoder, and the paper's lines below, in italics."""
+    cells = {
+        row: {1: json.loads(paths.metrics(DATASET, row, 1).read_text())} for row in ("semantic_id-sft", "popularity")
+    }
+    published = read_csv(small_recif_run.ROOT / "data" / "published.csv")
+    tables = task_tables(cells, published, ["a remark"])
+    assert [table.title for table in tables[:-1]] == [f"RecIF: {task}" for task in (*RECOMMENDING, JUDGING)]
+    last = tables[-1].markdown()
+    assert "| _paper: OneRec-SAGE_ | _copied, Table 4_ | _4.455_ | _0.637_ |" in last
+    assert last.endswith("a remark")
+    video = tables[0].markdown()
+    for start in ("| semantic_id-sft | beam |", "| semantic_id-sft | sample |", "| popularity | list |"):
+        assert start in video
+    assert "| _paper: SASRec_ | _copied, Table 3_ | _0.0045_ | _0.1003_ | _-_ | _-_ | _0.0119_ |" in video
+    assert "_0.6244_" in tables[-2].markdown()
+    recall = cells["popularity"][1]["tasks"]["video"]["list"]["recall@32"]
+    assert f"{recall[0]:.4f} [{recall[1]:.4f}, {recall[2]:.4f}]" in video
+    assert task_tables({"popularity": {1: {}}}, published, []) == []

@@ -10,9 +10,11 @@ from stages.reporting.heldout import HeldOut
 from stages.reporting.results import Line
 from stages.reporting.significance import Differences
 from stages.reporting.tables import ACCURACY, PAPER_BEYOND, PAPER_TABLES, POPULARITY, VALIDITY, Table
+from stages.reporting.task_tables import task_tables
 
 Published = Sequence[Mapping[str, str]]
 
+OF_TASKS = ("3", "4")  # the paper's tables on RecIF
 PAPER = "arXiv 2601.21452"
 
 NOTES = """- Lists are one per user with a target: decoder `slate` is the policy's own slate, `beam` its most likely
@@ -83,7 +85,10 @@ def build(found: Findings, published: Published, remarks: Published, settings: E
         f"any, are copied from the paper ({PAPER}); nothing was rerun for them."
     )
     test = found.lines["test"]
-    shown = [table for number in PAPER_TABLES for table in _paper_tables(number, found, published, remarks)]
+    on_table_4 = [note["note"] for note in remarks if note["table"] == "4"]
+    of_tasks = task_tables(found.cells, published, on_table_4)
+    numbers = [number for number in PAPER_TABLES if not of_tasks or number not in OF_TASKS]
+    shown = [table for number in numbers for table in _paper_tables(number, found, published, remarks)] + of_tasks
     shown.append(tables.results_table("Popularity, test split", test, POPULARITY))
     shown.append(tables.results_table("Validity, test split", test, VALIDITY))
     if (told_apart := found.told_apart["ndcg@10"]) is not None:
