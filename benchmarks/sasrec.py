@@ -1,6 +1,7 @@
 """SASRec of the same size beside RecBole 1.2.1's, on the corpus of `prepare`: the same users, targets and measure.
 
-    python -m venv .venv-recbole && .venv-recbole/bin/pip install torch==2.13.0 recbole==1.2.1
+    python -m venv .venv-recbole
+    .venv-recbole/bin/pip install torch==2.13.0 recbole==1.2.1 'numpy<2' 'pandas<2.2'
     dvc repro prepare
     .venv/bin/python -m benchmarks.sasrec --recbole .venv-recbole/bin/python
 
