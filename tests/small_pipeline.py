@@ -113,5 +113,9 @@ def write_params(repository: Path, data: Path) -> None:
     values["recommend"] |= {"beam_width": 20}
     for name in ("sasrec", "sasrec_bce", "rearec"):
         values[name] |= {"epochs": 2, "hidden": 16, "feed_forward": 32}
+    for name in ("tiger", "lcrec"):
+        values[name] |= {"epochs": 2, "max_examples": 64, "valid_users": 10}
+        values[name]["ids"]["rqvae"] |= {"epochs": 2, "hidden": [16], "latent": 8}
+    values["tiger"] |= {"hidden_size": 16, "layers": 1, "heads": 2, "head_size": 8, "feed_forward": 32}
     values["evaluate"] |= {"resamples": 100}
     path.write_text(yaml.safe_dump(values, sort_keys=False))
