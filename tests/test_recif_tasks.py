@@ -1,6 +1,7 @@
 """RecIF's tasks from the corpus to the metrics file: what is written for them is measured, sample by sample."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from stages.core.errors import InputError
 from stages.core.files import write_table
 from stages.core.schema import slate_table
 from stages.corpus import recif_fixture
-from stages.corpus.histories import load
+from stages.corpus.histories import Shares, load
 from stages.corpus.recif_parts import PARTS
 from stages.corpus.tasks import RECOMMENDING, SPLITS, split_of, tasks_of
+from stages.measures import diversity
 from tests.small_recif import settings
 from tests.test_recif import made
 
@@ -165,3 +167,22 @@ def test_settings_hold_recif_to_how_it_is_published() -> None:
         type(settings()).model_validate(shipped | {"k_core": 5})
     with pytest.raises(ValueError, match="needs the keys of `recif`"):
         type(settings()).model_validate(shipped | {"recif": None})
+
+
+def test_categories_of_many_items_are_looked_up(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table by its entries gives the measures that the whole table gives, to the bit; items without any as well."""
+    corpus = load(paths.corpus(DATASET))
+    lists = corpus.items["categories"].to_pylist()
+    lists[3], lists[5] = [], ["b", "a"]
+    place = corpus.items.schema.get_field_index("categories")
+    field = corpus.items.schema.field(place)
+    corpus = replace(corpus, items=corpus.items.set_column(place, field, pa.array(lists, field.type)))
+    dense = corpus.category_shares()
+    monkeypatch.setattr("stages.corpus.histories.DENSE", 0)
+    looked_up = corpus.category_shares()
+    assert isinstance(looked_up, Shares)
+    assert (looked_up.shape, len(looked_up), looked_up.any()) == (dense.shape, len(dense), True)
+    items = np.random.default_rng(1).integers(-1, corpus.item_count, size=(50, 10))
+    items[0, :3] = [3, 5, 5]
+    assert np.array_equal(diversity.slate_entropy(items, looked_up), diversity.slate_entropy(items, dense))
+    assert diversity.pooled_entropy(items, looked_up) == pytest.approx(diversity.pooled_entropy(items, dense))

@@ -20,6 +20,7 @@ from stages.core.seeding import numpy_generator
 Ints = npt.NDArray[np.int64]
 COLUMNS = "columns"  # folder of a long log's columns, beside its table
 CARRIED = "feedback-"  # prefix of the files of objectives
+DENSE = 1 << 27  # cells of a table of items by categories (1 GiB)
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,15 @@ class Histories:
             return users
         return np.sort(numpy_generator(seed, "users", split).choice(users, most, replace=False))
 
-    def category_shares(self) -> npt.NDArray[np.float64]:
-        """[N, C] each item's share in each category: one over its number of categories; zeros where it has none."""
+    def category_shares(self) -> "npt.NDArray[np.float64] | Shares":
+        """[N, C] each item's share in each category: one over its number of categories; zeros where it has none.
+
+        Of a catalogue whose table would have more than DENSE cells, in a form that is looked up by item.
+        """
+        column = self.items["categories"].combine_chunks()
+        names_of_all = pc.unique(pc.list_flatten(column))
+        if self.item_count * len(names_of_all) > DENSE:
+            return Shares.of(column, names_of_all.sort())
         lists: list[list[str]] = [list(dict.fromkeys(row or [])) for row in self.items["categories"].to_pylist()]
         names = sorted({name for row in lists for name in row})
         column: dict[str, int] = {name: index for index, name in enumerate(names)}
@@ -103,6 +111,48 @@ class Histories:
             for name in own:
                 shares[row, column[name]] = 1 / len(own)
         return shares
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The table [N, C] of category_shares by its entries, which many items and categories have too few of."""
+
+    starts: Ints  # [N + 1]
+    category: Ints  # [entries] of one item after the other
+    shape: tuple[int, int]
+    __array_ufunc__ = None  # `counts @ shares` is ours
+
+    @classmethod
+    def of(cls, lists: pa.ListArray, names: pa.Array) -> "Shares":
+        """Lists of categories, each once, and all of them."""
+        length = pc.list_value_length(lists).fill_null(0).to_numpy()
+        entries = pc.index_in(lists.flatten(), names).to_numpy().astype(np.int64)
+        return cls(np.r_[0, np.cumsum(length)].astype(np.int64), entries, (len(lists), len(names)))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def any(self) -> bool:
+        """Whether any item has a category."""
+        return bool(len(self.category))
+
+    def __getitem__(self, items: Ints) -> npt.NDArray[np.float64]:
+        """Rows of items [..]: [.., C]."""
+        flat = np.asarray(items).ravel()
+        length = self.starts[flat + 1] - self.starts[flat]
+        row = np.repeat(np.arange(len(flat)), length)
+        place = (
+            np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length) + np.repeat(self.starts[flat], length)
+        )
+        found = np.zeros((len(flat), self.shape[1]))
+        found[row, self.category[place]] = 1 / np.repeat(length, length)
+        return found.reshape(*np.shape(items), self.shape[1])
+
+    def __rmatmul__(self, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """[C] counts [N] of items, spread over their categories."""
+        length = np.diff(self.starts)
+        weights = np.repeat(counts / np.maximum(length, 1), length)
+        return np.bincount(self.category, weights, minlength=self.shape[1])
 
 
 def load(folder: Path) -> Histories:
