@@ -54,7 +54,7 @@ class Recif(Section):
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
     """Its commit; null: the newest, which may change under you."""
     drawn_users: Annotated[int, Field(ge=20)] | None
-    """Source recif_fixture: how many users are drawn; half of them are tested on."""
+    """Source recif_fixture: how many users are drawn; one in four is tested on."""
     task_rows: Count | None
     """Rows of a task's test file that are read, the first of it (the official sample_size); null: all."""
     title_length: Count
