@@ -17,7 +17,7 @@ from stages.baselines.base import SPLITS, GivenModels, Lists, Outcome
 from stages.baselines.lcrec import Params
 from stages.baselines.lcrec_tasks import Lessons, Row, Spelling, trained_tokenizer
 from stages.baselines.loop import train
-from stages.baselines.trie_beam import likeliest
+from stages.baselines.trie_beam import by_length, likeliest
 from stages.baselines.windows import Windows
 from stages.core.checkpoints import model_state
 from stages.core.language_models import Backbone
@@ -27,7 +27,6 @@ from stages.policy.constrained import output_logits
 from stages.policy.sharing import Reading
 
 PASS = 4096  # tokens of examples, padding included, that are read in one pass: what a CPU's caches hold
-USERS = 64  # searched at once
 
 
 class LcRec:
@@ -73,12 +72,11 @@ class LcRec:
     def lists(self, split: str, users: Ints) -> Lists:
         """The likeliest items, less those of the context where seen items are excluded."""
         contexts = [self.given.histories.context(user, split) for user in users]
-        order = np.argsort([-len(own) for own in contexts], kind="stable")  # like lengths together
-        parts = [order[start : start + USERS] for start in range(0, len(order), USERS)]
-        found = [self._searched([contexts[row] for row in part]) for part in parts]
-        items, scores = (torch.cat(tensors).cpu().numpy() for tensors in zip(*found, strict=True))
-        back = np.argsort(order)
-        return items[back], scores[back]
+
+        def search(part: Ints) -> tuple[Tensor, Tensor]:
+            return self._searched([contexts[row] for row in part])
+
+        return by_length(contexts, search, f"lcrec, {split} lists")
 
     @torch.no_grad()
     def _searched(self, contexts: list[Ints]) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,13 @@ item that the user has had before is no target. Histories of one item or none te
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.core.errors import InputError
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Prefixes:
             for start in range(0, len(chosen), size)
         ]
 
-    def _ordered(self, train: Ints, generator: np.random.Generator) -> Ints:
+    def _ordered(self, train: Bools, generator: np.random.Generator) -> Ints:
         """The flat items, training parts in an order of this epoch where ties say nothing."""
         if not self.shuffle_ties:
             return self.histories.item
@@ -64,7 +67,7 @@ class Prefixes:
         item[flat] = item[flat[np.lexsort([generator.random(len(flat)), self.histories.tie[flat]])]]
         return item
 
-    def _fresh(self, owner: Ints, item: Ints) -> Ints:
+    def _fresh(self, owner: Ints, item: Ints) -> Bools:
         """Whether an interaction can be a target: where seen items are left out, the user's first of its item."""
         if not self.exclude_seen:
             return np.ones(len(item), dtype=bool)
@@ -72,7 +75,7 @@ class Prefixes:
         fresh[np.unique(owner * self.histories.item_count + item, return_index=True)[1]] = True
         return fresh
 
-    def _examples(self, chosen: Ints, owner: Ints, place: Ints, item: Ints, fresh: Ints) -> Examples:
+    def _examples(self, chosen: Ints, owner: Ints, place: Ints, item: Ints, fresh: Bools) -> Examples:
         """The prefixes that end before the interactions `chosen`, with these and what follows as targets."""
         user = owner[chosen]
         history = [item[end - min(known, self.length) : end] for end, known in zip(chosen, place[chosen], strict=True)]

@@ -20,14 +20,13 @@ from stages.baselines.loop import train
 from stages.baselines.prefixes import Examples, Prefixes
 from stages.baselines.t5_steps import Steps
 from stages.baselines.tiger import Params
-from stages.baselines.trie_beam import likeliest
+from stages.baselines.trie_beam import by_length, likeliest
 from stages.core.checkpoints import model_state
 from stages.core.seeding import derived_seed
 from stages.corpus.histories import Ints
 
 START = PADDING = 0
 GROUP = 32  # histories that a CPU encodes at once, in training: what its caches hold
-USERS = 64  # searched at once
 
 
 class Tiger:
@@ -84,12 +83,11 @@ class Tiger:
     def lists(self, split: str, users: Ints) -> Lists:
         """The likeliest items, less those of the context where seen items are excluded."""
         contexts = [self.given.histories.context(user, split) for user in users]
-        order = np.argsort([-len(own) for own in contexts], kind="stable")  # like lengths together
-        parts = [order[start : start + USERS] for start in range(0, len(order), USERS)]
-        found = [self._searched(users[part], [contexts[row] for row in part]) for part in parts]
-        items, scores = (torch.cat(tensors).cpu().numpy() for tensors in zip(*found, strict=True))
-        back = np.argsort(order)
-        return items[back], scores[back]
+
+        def search(part: Ints) -> tuple[Tensor, Tensor]:
+            return self._searched(users[part], [contexts[row] for row in part])
+
+        return by_length(contexts, search, f"tiger, {split} lists")
 
     @torch.no_grad()
     def _searched(self, users: Ints, contexts: list[Ints]) -> tuple[Tensor, Tensor]:

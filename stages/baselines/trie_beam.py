@@ -8,13 +8,20 @@ user has seen those that begin like it. stages/policy/beam.py renormalises over 
 B users, K beams, C codes per level, W children of the widest node of a level.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from stages.action_spaces.trie import ROOT, Trie
+from stages.baselines.base import Lists
+from stages.core.stage import progress
+from stages.corpus.histories import Ints
+
+USERS = 64  # searched at once
 
 
 class Writer(Protocol):
@@ -58,3 +65,16 @@ def _best(items: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     items, scores = items.gather(1, best)[:, :count], scores[:, :count]
     behind, none = (0, count - items.shape[1]), scores == -torch.inf
     return pad(items.masked_fill(none, -1), behind, value=-1), pad(scores.masked_fill(none, 0.0), behind)
+
+
+def by_length(contexts: list[Ints], search: Callable[[Ints], tuple[Tensor, Tensor]], what: str) -> Lists:
+    """Lists of all contexts in their order, searched a part at a time, like lengths together, so that little is padded.
+
+    search: numbers of contexts -> items and scores; what: is said beside the progress bar.
+    """
+    order = np.argsort([-len(own) for own in contexts], kind="stable")
+    parts = [order[start : start + USERS] for start in range(0, len(order), USERS)]
+    found = [search(part) for part in progress(parts, what)]
+    items, scores = (torch.cat(tensors).cpu().numpy() for tensors in zip(*found, strict=True))
+    back = np.argsort(order)
+    return items[back], scores[back]
