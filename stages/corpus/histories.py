@@ -99,14 +99,13 @@ class Histories:
 
         Of a catalogue whose table would have more than DENSE cells, in a form that is looked up by item.
         """
-        column = self.items["categories"].combine_chunks()
-        names_of_all = pc.unique(pc.list_flatten(column))
-        if self.item_count * len(names_of_all) > DENSE:
-            return Shares.of(column, names_of_all.sort())
-        lists: list[list[str]] = [list(dict.fromkeys(row or [])) for row in self.items["categories"].to_pylist()]
-        names = sorted({name for row in lists for name in row})
-        column: dict[str, int] = {name: index for index, name in enumerate(names)}
-        shares = np.zeros((len(lists), max(1, len(names))))
+        categories = self.items["categories"].combine_chunks()
+        names = pc.unique(pc.list_flatten(categories)).sort()
+        if self.item_count * len(names) > DENSE:
+            return Shares.of(categories, names)
+        lists: list[list[str]] = [list(dict.fromkeys(row or [])) for row in categories.to_pylist()]
+        column: dict[str, int] = {name: index for index, name in enumerate(names.to_pylist())}
+        shares = np.zeros((len(lists), max(1, len(column))))
         for row, own in enumerate(lists):
             for name in own:
                 shares[row, column[name]] = 1 / len(own)
@@ -152,7 +151,8 @@ class Shares:
         """[C] counts [N] of items, spread over their categories."""
         length = np.diff(self.starts)
         weights = np.repeat(counts / np.maximum(length, 1), length)
-        return np.bincount(self.category, weights, minlength=self.shape[1])
+        spread: npt.NDArray[np.float64] = np.bincount(self.category, weights, self.shape[1]).astype(np.float64)
+        return spread
 
 
 def load(folder: Path) -> Histories:
