@@ -75,6 +75,7 @@ def main():
     own.claim()
     state = own.load()
     done = state[1]["done"] if state else 0
+    machine.wait_for_everyone()  # what is printed says that both have claimed, and heed signals
     if machine.is_main_process:
         print(done, flush=True)
     while True:
