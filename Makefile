@@ -16,8 +16,8 @@ repro: $(STAMP)  ## the default cells from raw data to the table, at most 25 min
 	$(RUN) dvc repro
 	@echo "The report:" && ls reports/*.html reports/*.md
 
-full: $(STAMP)  ## every optimizer and every baseline with seeds 1, 2 and 3
-	@echo "9 optimizers, 7 baselines, 3 seeds: hours on 2 cores; what is cached is not run again."
+full: $(STAMP)  ## every optimizer and every baseline with seeds 1, 2 and 3: hours on 2 cores
+	@echo "9 optimizers, 7 baselines, 3 seeds; what is cached is not run again."
 	$(RUN) dvc exp run -S 'optimizers=[sft,ppo,grpo,gdpo,dapo,gspo,bapo,gbpo,sage]' -S 'seeds=[1,2,3]' \
 		-S 'sequential_baselines=[sasrec,sasrec_bce,rearec]' -S 'generative_baselines=[tiger,lcrec]'
 	@echo "The report:" && ls reports/*.html reports/*.md

@@ -1,17 +1,20 @@
 """SASRec of the same size beside RecBole 1.2.1's, on the corpus of `prepare`: the same users, targets and measure.
 
-    python -m venv .venv-recbole
+    python3.11 -m venv .venv-recbole
     .venv-recbole/bin/pip install torch==2.13.0 recbole==1.2.1 'numpy<2' 'pandas<2.2'
     dvc repro prepare
     .venv/bin/python -m benchmarks.sasrec --recbole .venv-recbole/bin/python
 
 The corpus is written as RecBole's atomic files with fixed splits: its training examples are all prefixes of the
-training parts, as its own augmentation makes them. Both sides run in processes of their own, one after the other, with
-the same number of threads, and stop after so many epochs without a better validation N@10, RecBole by its own, which
-ranks seen items as well. Lists of both leave out seen items and are measured here; the best epoch of each is by N@10 of
-the validation lists. Times are training and each side's own validation, up to the first epoch whose validation N@10
-is at least the lower of both best ones. The last line is one JSON object: ndcg_ours and ndcg_recbole (test N@10 at the
-best epoch), time_ratio (ours over RecBole's), and what they come from. `--job` is what a child process runs.
+training parts, as its own augmentation makes them, in the one order of the file; so ours does not draw the order of
+interactions of one second anew either, unless --shuffle-ties says so. Both sides run in processes of their own, one
+after the other, with the same number of threads, targets per step, size, dropout and learning rate (Adam's second decay
+is .98 here and .999 there), and stop after so many epochs without a better validation N@10, RecBole by its own, which
+ranks seen items as well, is rounded to 4 digits and counts equal ones as better. Lists of both leave out seen items and
+are measured here; the best epoch of each is by N@10 of the validation lists. Times are training and each side's own
+validation, up to the first epoch whose validation N@10 is at least the lower of both best ones. The last line is one
+JSON object: ndcg_ours and ndcg_recbole (test N@10 at the best epoch), their paired difference with its 95% interval
+over users, time_ratio (ours over RecBole's), and what they come from. `--job` is what a child process runs.
 """
 
 import argparse
@@ -68,12 +71,12 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     settings, folder = params.load(), Path(job["folder"])
     os.environ["SAGE_CHECKPOINTS"] = str(folder / "checkpoints")
     own = settings.own["sasrec"].model_copy(update={key: job[key] for key in ("epochs", "patience")})
-    corpus, told = histories.load(paths.corpus(job["name"])), settings.corpus(job["name"])
+    corpus = histories.load(paths.corpus(job["name"]))
     users = {split: corpus.judged(split, None, 0) for split in SPLITS}
     checkpoint, curve = Checkpoint("sasrec-benchmark", "ours"), Timed(folder / "ours.csv")
     checkpoint.claim()
     device = torch.device("cpu")
-    given = Given(corpus, users, True, told.shuffle_ties, job["seed"], device, checkpoint, curve)
+    given = Given(corpus, users, True, job["shuffle_ties"], job["seed"], device, checkpoint, curve)
     curve.users, curve.started = users, time.perf_counter()
     curve.learner = Sasrec(given, own, LOSSES[own.loss], "sasrec")
     train(curve.learner, own, given, "sasrec")
@@ -100,34 +103,35 @@ def line(user: int, items: list[int], target: int) -> str:
     return f"{user}\t{' '.join(map(str, items))}\t{target}\n"
 
 
-def measured(found: dict[str, Any], corpus: Histories) -> list[dict[str, float]]:
-    """Seconds, and N@10 of both splits, by epoch."""
+def measured(found: dict[str, Any], corpus: Histories) -> list[dict[str, Any]]:
+    """Seconds, N@10 of both splits, and that of each test user, by epoch."""
     rows = []
     for epoch in found["epochs"]:
-        row = {"seconds": epoch["seconds"]}
+        row: dict[str, Any] = {"seconds": epoch["seconds"]}
         for split, lists in epoch["lists"].items():
             users = np.array(sorted(map(int, lists)))
             assert np.array_equal(users, corpus.judged(split, None, 0)), "a side left users out"
             rank = accuracy.rank_of(np.array([lists[str(user)] for user in users]), corpus.target(split)[users])
-            row[split] = float(accuracy.ndcg_at_rank(rank, 10).mean())
+            row[f"{split}_users"] = accuracy.ndcg_at_rank(rank, 10)
+            row[split] = float(row[f"{split}_users"].mean())
         rows.append(row)
     return rows
 
 
-def best(rows: list[dict[str, float]]) -> dict[str, float]:
+def best(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return max(rows, key=lambda row: row["valid"])
 
 
-def until(rows: list[dict[str, float]], ndcg: float) -> float:
+def until(rows: list[dict[str, Any]], ndcg: float) -> float:
     """Seconds to the first epoch of at least that validation N@10."""
-    return next(row["seconds"] for row in rows if row["valid"] >= ndcg)
+    return float(next(row["seconds"] for row in rows if row["valid"] >= ndcg))
 
 
-def run(python: str, module: list[str], job: dict[str, Any], threads: int) -> dict[str, Any]:
+def run(python: str, module: list[str], job: dict[str, Any], threads: int, where: Path) -> dict[str, Any]:
     path = Path(job["folder"], "job.json")
     path.write_text(json.dumps(job))
     own = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    subprocess.run([python, *module, str(path)], env=own, check=True)
+    subprocess.run([python, *module, str(path)], env=own, check=True, cwd=where)
     found: dict[str, Any] = json.loads(Path(job["out"]).read_text())
     return found
 
@@ -135,11 +139,14 @@ def run(python: str, module: list[str], job: dict[str, Any], threads: int) -> di
 def compare(arguments: argparse.Namespace) -> None:
     settings = params.load()
     own, corpus = settings.own["sasrec"], histories.load(paths.corpus(arguments.dataset))
+    if own.loss != "ce" or own.lr_warmup or own.lr_decay != "none" or own.max_grad_norm is not None:
+        raise SystemExit("RecBole's side has the loss ce, a learning rate that stays and no clipping: set sasrec so")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         atomic_files(corpus, folder, own.length)
         size = {theirs: getattr(own, name) for name, theirs in SIZES.items()}
         size |= {"hidden_dropout_prob": own.dropout, "attn_dropout_prob": own.dropout, "learning_rate": own.lr}
+        size |= {"train_batch_size": own.batch_size, "weight_decay": own.weight_decay}
         seen = {
             split: {str(user): corpus.context(user, split).tolist() for user in corpus.judged(split, None, 0).tolist()}
             for split in SPLITS
@@ -153,12 +160,18 @@ def compare(arguments: argparse.Namespace) -> None:
             "seen": seen,
         }
         job |= {"epochs": arguments.epochs or own.epochs, "patience": own.patience, "seed": arguments.seed}
+        job["shuffle_ties"] = arguments.shuffle_ties
         job |= {"threads": arguments.threads, "out": str(folder / "out.json")}
         rows, parameters = {}, {}
-        sides = {"ours": (sys.executable, ["-m", "benchmarks.sasrec", "--job"])}
-        sides["recbole"] = (arguments.recbole, [str(Path(__file__).with_name("sasrec_recbole.py"))])
-        for name, (python, module) in sides.items():
-            found = run(python, module, job, arguments.threads)
+        sides = {"ours": (sys.executable, ["-m", "benchmarks.sasrec", "--job"], Path.cwd())}
+        theirs = str(Path(__file__).resolve().with_name("sasrec_recbole.py"))
+        sides["recbole"] = (
+            str(Path(arguments.recbole).absolute()),
+            [theirs],
+            folder,
+        )  # which leaves logs where it runs
+        for name, (python, module, where) in sides.items():
+            found = run(python, module, job, arguments.threads, where)
             rows[name], parameters[name] = measured(found, corpus), found["parameters"]
     level = min(best(own)["valid"] for own in rows.values())
     seconds = {name: until(own, level) for name, own in rows.items()}
@@ -166,6 +179,9 @@ def compare(arguments: argparse.Namespace) -> None:
         for epoch, row in enumerate(own, 1):
             print(f"{name} {epoch}: {row['seconds']:.1f} s, valid {row['valid']:.4f}, test {row['test']:.4f}")
     told = {f"ndcg_{name}": best(own)["test"] for name, own in rows.items()}
+    apart = best(rows["ours"])["test_users"] - best(rows["recbole"])["test_users"]
+    half = 1.96 * float(apart.std(ddof=1)) / len(apart) ** 0.5
+    told |= {"difference": [float(apart.mean()), float(apart.mean()) - half, float(apart.mean()) + half]}
     told |= {"time_ratio": seconds["ours"] / seconds["recbole"], "valid_ndcg": level}
     told |= {f"seconds_{name}": own for name, own in seconds.items()}
     told |= {f"valid_ndcg_{name}": best(own)["valid"] for name, own in rows.items()}
@@ -182,6 +198,9 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, help="at most; without it sasrec.epochs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--shuffle-ties", action="store_true", help="as the data set's own key has it, on our side alone"
+    )
     parser.add_argument("--job", help=argparse.SUPPRESS)
     given_arguments = parser.parse_args()
     if given_arguments.job:

@@ -1,7 +1,8 @@
 """RecBole's side of sasrec.py: its SASRec on fixed splits. Runs in RecBole's own environment.
 
-Started by sasrec.py with a job: a folder of atomic files, the model's size, the items that lists leave out. Prints one
-JSON object: for every epoch the seconds so far, training and RecBole's own validation, and the lists of both splits.
+Started by sasrec.py with a job: a folder of atomic files, the model's size, the items that lists leave out. Writes one
+JSON object to the job's `out`: for every epoch the seconds so far, training and RecBole's own validation, and the lists
+of both splits.
 """
 
 import json
@@ -43,7 +44,7 @@ def settings(job: dict) -> Config:
         "train_neg_sample_args": None,
         "loss_type": "CE",
         "epochs": job["epochs"],
-        "stopping_step": job["patience"],
+        "stopping_step": job["patience"] - 1,  # it stops when more have passed
         "valid_metric": "NDCG@10",
         "metrics": ["NDCG"],
         "topk": [LENGTH],

@@ -116,6 +116,23 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(name, tmp_path, monkey
 
 
 @both
+def test_a_run_that_is_taken_up_again_has_the_ids_it_began_with(name, tmp_path, monkeypatch):
+    """Another processor rounds otherwise, and near ties would go to other codes."""
+    own = given(small_histories.log(), tmp_path)
+    first = item_ids.item_codes(own, section(name).ids, name)
+    monkeypatch.setattr(item_ids, "embed", lambda *arguments: pytest.fail("embedded again"))
+    again = replace(own, checkpoint=Checkpoint(own.checkpoint.cell, "f00d"))
+    assert np.array_equal(item_ids.item_codes(again, section(name).ids, name), first)
+    kept = own.checkpoint.folder / "codes.safetensors"
+    kept.write_bytes(kept.read_bytes()[:40])
+    monkeypatch.undo()
+    monkeypatch.setenv("SAGE_CHECKPOINTS", str(own.checkpoint.folder.parent))
+    assert np.array_equal(item_ids.item_codes(own, section(name).ids, name), first)  # damaged: made again
+    own.checkpoint.drop()
+    assert not kept.exists()
+
+
+@both
 def test_a_catalogue_smaller_than_the_cutoff(name, tmp_path):
     """Four items, all users have seen two or three: what is left, then -1 with score 0."""
     corpus = small_histories.histories([[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 1], [2]], 4)
@@ -164,7 +181,8 @@ def test_the_seed_of_ids(tmp_path):
     one, two = given(log, tmp_path), given(log, tmp_path, seed=2)
     pinned = ids.model_copy(update={"seed": 2})
     assert not np.array_equal(item_ids.item_codes(one, ids, "tiger"), item_ids.item_codes(two, ids, "tiger"))
-    assert np.array_equal(item_ids.item_codes(one, pinned, "tiger"), item_ids.item_codes(two, ids, "tiger"))
+    three = given(log, tmp_path)
+    assert np.array_equal(item_ids.item_codes(three, pinned, "tiger"), item_ids.item_codes(two, ids, "tiger"))
 
 
 class Table:

@@ -194,9 +194,12 @@ def test_an_epoch_draws_its_own_examples(make):
 
 
 def test_titles_are_cut_and_told_apart(make):
-    """The tokenizer that is trained on titles reads them back; long ones keep their end."""
-    learner = make(title_tokens=2)
-    assert all(len(title) <= 3 for title in learner.spelling.titles)
+    """The tokenizer that is trained on titles reads them back; long ones keep their end, and what tells them apart."""
+    learner = make(title_tokens=1)
+    titles = [words(learner, title) for title in learner.spelling.titles]
+    assert len(set(titles)) == N
+    assert all(title.endswith("\n") and len(title) < len("Item 1 [x] 24\n") for title in titles)
+    assert titles[0] != "Item 0\n"
     whole = make(title_tokens=30)
     assert [words(whole, title) for title in whole.spelling.titles] == [f"Item {item}\n" for item in range(N)]
 

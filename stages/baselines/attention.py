@@ -1,7 +1,7 @@
 """The encoder of SASRec and ReaRec: causal self-attention over item embeddings, which are the output weights as well.
 
 B rows, L items, Q queries of a row, h hidden, H heads, N items. Blocks normalise behind each part (post-LN), as
-BERT4Rec's and RecBole's do; SASRec's paper (arXiv 1808.09781, Eq. 5-9) normalises before, with ReLU in the middle.
+BERT4Rec's and RecBole's do; SASRec's paper (arXiv 1808.09781, Sec. III-C) normalises before, with ReLU in the middle.
 """
 
 from typing import Annotated, NamedTuple, Self

@@ -63,7 +63,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def binary_cross_entropy(states: Tensor, items: Tensor, target: Tensor, other: Tensor) -> Tensor:
-    """The target against one other item: -log sigmoid(s_target) - log(1 - sigmoid(s_other)); SASRec's paper, Eq. 10.
+    """The target against one other item, -log sigmoid(s_target) - log(1 - sigmoid(s_other)): SASRec's, Sec. III-E.
 
     states [P, h], items [N, h], target and other [P]; a position whose other is -1 has the first term alone.
     """

@@ -11,14 +11,14 @@ alone, without descriptions; one wording per task; and all prefixes of a history
 causal model reads at once: the losses are those of an example for each prefix.
 """
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from stages.baselines.base import GivenModels, Outcome
 from stages.baselines.loop import Schedule
 from stages.core.language_models import Backbone
-from stages.core.section import Count, NotNegative, Rate, Section
+from stages.core.section import BeamSection, Count, NotNegative, Rate, Section
 from stages.core.sections import Ids
 
 AXIS = "generative_baselines"
@@ -33,7 +33,7 @@ class Tasks(Section):
     fusion: NotNegative
 
 
-class Params(Schedule):
+class Params(BeamSection, Schedule):
     """Section `lcrec` of params.yaml."""
 
     lr: Rate | None  # type: ignore[assignment]
@@ -45,18 +45,11 @@ class Params(Schedule):
     title_items: Count
     """Items of context where they are told by their titles."""
     title_tokens: Count
-    """Of a title, at most."""
+    """Of a title, at most, before what tells it from its namesakes."""
     vocabulary: Annotated[int, Field(ge=300)]
     """Tokens of the tokenizer that is trained on titles, for backbones from scratch."""
     max_examples: Count | None
     """Of an epoch, all tasks together, drawn anew in each; null: all."""
-    beam_width: Count
-
-    @model_validator(mode="after")
-    def _wide_enough(self) -> Self:
-        if self.beam_width < self.list_length:
-            raise ValueError(f"beam_width {self.beam_width} is less than list_length {self.list_length}")
-        return self
 
 
 def recommend(given: GivenModels, params: Params) -> Outcome:

@@ -5,6 +5,7 @@ no text.
 """
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -41,7 +42,7 @@ class Row(NamedTuple):
 def trained_tokenizer(histories: Histories, vocabulary: int) -> PreTrainedTokenizerBase:
     """A tokenizer of the titles and the tasks' words, for a backbone that has none."""
     with tempfile.TemporaryDirectory(prefix="tokenizer-") as folder:
-        return scratch.train([*WORDS, *_names(histories)], vocabulary, Path(folder))
+        return scratch.train([*WORDS, *_names(histories, lambda title: title)], vocabulary, Path(folder))
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ class Spelling:
 
     @classmethod
     def of(cls, ids: Ints, histories: Histories, tokenizer: PreTrainedTokenizerBase, longest: int) -> Self:
-        """Spell with a tokenizer; titles are cut to their `longest` first tokens."""
+        """Spell with a tokenizer; titles are cut to their `longest` first tokens, then told apart."""
 
         def encode(text: str) -> Ints:
             return np.array(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True), dtype=np.int64)
 
         words = {text: encode(text) for text in WORDS}
-        titles = [np.concatenate([encode(name)[:longest], words[END]]) for name in _names(histories)]
+        cut = _cutter(tokenizer, longest)
+        titles = [np.concatenate([encode(name), words[END]]) for name in _names(histories, cut)]
         return cls(ids, titles, words)
 
     def history(self, items: Ints) -> Ints:
@@ -136,7 +138,17 @@ def _row(weight: float, prompt: Ints, response: Ints) -> Row:
     return Row(np.concatenate([prompt, response]), written, weight)
 
 
-def _names(histories: Histories) -> list[str]:
-    """One line per item, no two the same."""
+def _names(histories: Histories, cut: Callable[[str], str]) -> list[str]:
+    """One line per item, no two the same, from titles that are cut first."""
     titles, categories = (histories.items[name].to_pylist() for name in ("title", "categories"))
-    return unique_names(titles, categories).names
+    return unique_names(list(map(cut, titles)), categories).names
+
+
+def _cutter(tokenizer: PreTrainedTokenizerBase, longest: int) -> Callable[[str], str]:
+    """Texts to their `longest` first tokens; a character that is cut in two goes."""
+
+    def cut(text: str) -> str:
+        tokens = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return text if len(tokens) <= longest else str(tokenizer.decode(tokens[:longest])).rstrip("\ufffd")
+
+    return cut

@@ -58,7 +58,7 @@ class Schedule(Section):
     valid_users: Count | None
     """Whose lists these are, drawn by seed; null: all users with a validation item."""
     list_length: Count
-    """n, items per list."""
+    """n, items per list; with fewer than the measures' cutoffs, the places behind them are misses."""
 
 
 def train(learner: Learner, schedule: Schedule, given: Given, name: str) -> int:

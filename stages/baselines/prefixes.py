@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stages.core.errors import InputError
+from stages.baselines.windows import inside_catalogue
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints
 
@@ -40,9 +40,7 @@ class Prefixes:
     seed: int
 
     def __post_init__(self) -> None:
-        item, count = self.histories.item, self.histories.item_count
-        if len(item) and (item.min() < 0 or item.max() >= count):
-            raise InputError(f"corpus: an item of a history is outside the catalogue, 0..{count - 1}; rerun prepare")
+        inside_catalogue(self.histories)
 
     def batches(self, epoch: int, size: int, most: int | None) -> list[Examples]:
         """At most so many prefixes, drawn from (seed, epoch) as their order is, `size` at a time."""

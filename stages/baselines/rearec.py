@@ -9,11 +9,12 @@ prl, progressive reasoning: steps sharpen one by one, and keep to their way when
     loss = -log p_K[target] + mean over k < K of -log p_k[target] + mean over k > 0 of -log softmax_u(r_k . r'_k / tau)
     tau_k = tau alpha^(K-k);  r'_k from the input r_(k-1) + P_k + gamma noise;  u the other windows of the batch
 
-Where we differ. From the paper: means over steps in the place of sums, so that lambda weighs the same for any K. From
-the authors' code: erl supervises each step, not the mean state; p_j stands still in the divergence, as there. From
-both: every position of a window thinks and learns in one pass (a position's thoughts see its items and each other, no
-other position's), where theirs has one example per prefix; the contrast is taken at one position of each window, drawn
-anew, from the first epoch on.
+Where we differ. From the paper: means over steps in the place of sums, as the authors' code has them, so that lambda
+weighs the same for any K. From that code: erl supervises each step, not the mean state (p_j stands still in the
+divergence, as there); one dropout for inputs and blocks. From both: every position of a window thinks and learns in one
+pass (a position's thoughts see its items and each other, no other position's), where theirs has one example per prefix;
+the contrast is taken at one position of each window, drawn anew, from the first epoch on, against the batch's other
+windows, and the two of a pair share the keys and values of the items, where theirs reads the items again.
 """
 
 from typing import Annotated, Literal

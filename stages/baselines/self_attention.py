@@ -96,8 +96,10 @@ class Sasrec(ItemLearner):
         torch.manual_seed(derived_seed(given.seed, name, "weights"))
         super().__init__(given, params, params.length, ItemEncoder(given.histories.item_count, params))
         self.params, self.score = params, score
-        users, items = given.histories.user_count, given.histories.item_count
-        self.unseen = Unseen([np.unique(given.histories.train(user)) for user in range(users)], items, given.device)
+        if params.loss == "bce":
+            histories = given.histories
+            seen = [np.unique(histories.train(user)) for user in range(histories.user_count)]
+            self.unseen = Unseen(seen, histories.item_count, given.device)
 
     def loss(self, batch: list[Window]) -> tuple[Tensor, Tensor]:
         """Sum over the real targets of the windows, and their number."""

@@ -9,19 +9,19 @@ Where we differ: AdamW with a cosine, where the paper has an inverse square root
 of stages/semantic_ids; `max_examples`, for what has to be trained on a CPU, and `targets` above 1, for the same reason.
 """
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from stages.baselines.base import GivenModels, Outcome
 from stages.baselines.loop import Schedule
-from stages.core.section import Count
+from stages.core.section import BeamSection, Count
 from stages.core.sections import Ids
 
 AXIS = "generative_baselines"
 
 
-class Params(Schedule):
+class Params(BeamSection, Schedule):
     """Section `tiger` of params.yaml."""
 
     ids: Ids
@@ -40,13 +40,6 @@ class Params(Schedule):
     """Items behind a history that it has to predict, each by itself, in training."""
     max_examples: Count | None
     """Histories of an epoch, drawn anew in each among all prefixes of all users' training items; null: all."""
-    beam_width: Count
-
-    @model_validator(mode="after")
-    def _wide_enough(self) -> Self:
-        if self.beam_width < self.list_length:
-            raise ValueError(f"beam_width {self.beam_width} is less than list_length {self.list_length}")
-        return self
 
 
 def recommend(given: GivenModels, params: Params) -> Outcome:

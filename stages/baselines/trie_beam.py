@@ -38,8 +38,9 @@ class Writer(Protocol):
 def likeliest(writer: Writer, trie: Trie, banned: Tensor, width: int, count: int) -> tuple[Tensor, Tensor]:
     """The `count` best items [B, count] that are not `banned` [B, X], best first, and their scores (nats).
 
-    `width` prefixes are kept per level; with as many as the catalogue has, the search is exact. Equal scores: lower
-    item number first. Where fewer items are left than asked for, the rest is -1 with score 0.
+    `width` prefixes are kept per level; with as many as the catalogue has, the search is exact. Items of equal score:
+    lower number first; among prefixes of equal score torch's topk chooses. Where fewer items are left than asked for,
+    the rest is -1 with score 0.
     """
     assert width >= count, "a beam keeps at least as many prefixes as items are asked for"
     logits, level = writer.start(), 0

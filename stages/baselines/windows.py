@@ -47,9 +47,7 @@ class Windows:
     seed: int
 
     def __post_init__(self) -> None:
-        item, count = self.histories.item, self.histories.item_count
-        if len(item) and (item.min() < 0 or item.max() >= count):
-            raise InputError(f"corpus: an item of a history is outside the catalogue, 0..{count - 1}; rerun prepare")
+        inside_catalogue(self.histories)
 
     def batches(self, epoch: int, size: int) -> list[list[Window]]:
         """All windows of an epoch in an order drawn from (seed, epoch), with about `size` targets in each batch.
@@ -73,6 +71,13 @@ class Windows:
             for part in np.split(np.arange(1, len(items)), range(offset, len(items) - 1, self.length)):
                 if len(part):
                     yield Window(user, items[part[0] - 1 : part[-1] + 1])
+
+
+def inside_catalogue(histories: Histories) -> None:
+    """Raise InputError where a history has an item that the catalogue has not."""
+    item, count = histories.item, histories.item_count
+    if len(item) and (item.min() < 0 or item.max() >= count):
+        raise InputError(f"corpus: an item of a history is outside the catalogue, 0..{count - 1}; rerun prepare")
 
 
 def rows(windows: list[Window], device: torch.device) -> Iterator[Rows]:

@@ -136,6 +136,26 @@ class Checkpoint:
             return found
         return None
 
+    def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """What an earlier start of the run has made, or make it: on another processor it might come out otherwise."""
+        path = self.folder / f"{name}.safetensors"
+        try:
+            with safe_open(path, "pt") as file:
+                found: Tensor = file.get_tensor(name)
+                return found
+        except FileNotFoundError:
+            pass
+        except (SafetensorError, OSError) as error:
+            log.warning("%s is damaged (%s): made again", path, error)
+        made = make()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with fresh_file(path) as scratch:
+                save_file({name: made.contiguous()}, scratch)
+        except (SafetensorError, OSError) as error:
+            log.warning("%s: not kept (%s); make room", path, error)
+        return made
+
     def drop(self) -> None:
         """Forget the state: the cell has succeeded."""
         shutil.rmtree(self.folder, ignore_errors=True)

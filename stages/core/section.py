@@ -1,8 +1,8 @@
 """What the sections of params.yaml are made of: ranges by name, a strict base, and what all optimizers share."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -26,6 +26,21 @@ class Section(BaseModel):
         if annotation is not bool and not section and any(isinstance(each, bool) for each in inner):
             raise ValueError("true and false are no values of this key")
         return value
+
+
+class BeamSection(Section):
+    """What searches lists by a beam."""
+
+    beam_width: Count
+    """Prefixes that are kept."""
+    list_length: Count
+    """n, items per list."""
+
+    @model_validator(mode="after")
+    def _wide_enough(self) -> Self:
+        if self.beam_width < self.list_length:
+            raise ValueError(f"beam_width {self.beam_width} is less than list_length {self.list_length}")
+        return self
 
 
 class OptimizerSection(Section):

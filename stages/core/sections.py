@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stages.core.language_models import pinned
-from stages.core.section import Count, Name, NotNegative, Rate, Section, Share
+from stages.core.section import BeamSection, Count, Name, NotNegative, Rate, Section, Share
 
 
 class Encoder(Section):
@@ -233,21 +233,14 @@ class Sampling(Section):
     """Probability of the likeliest choices that are drawn from; 1: all."""
 
 
-class Recommend(Section):
+class Recommend(BeamSection):
     """Decoding."""
 
     batch_size: Count
-    beam_width: Count
     list_length: Annotated[int, Field(ge=10)]
     free: bool
     """Whether slates of native text are written a second time, with the whole vocabulary open."""
     sample: Sampling
-
-    @model_validator(mode="after")
-    def _wide_enough(self) -> Self:
-        if self.beam_width < self.list_length:
-            raise ValueError(f"beam_width {self.beam_width} is less than list_length {self.list_length}")
-        return self
 
 
 class Evaluate(Section):
