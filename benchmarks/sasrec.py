@@ -14,7 +14,8 @@ ranks seen items as well, is rounded to 4 digits and counts equal ones as better
 are measured here; the best epoch of each is by N@10 of the validation lists. Times are training and each side's own
 validation, up to the first epoch whose validation N@10 is at least the lower of both best ones. The last line is one
 JSON object: ndcg_ours and ndcg_recbole (test N@10 at the best epoch), their paired difference with its 95% interval
-over users, time_ratio (ours over RecBole's), and what they come from. `--job` is what a child process runs.
+over users, time_ratio (ours over RecBole's), and what they come from. With --folder a comparison that was stopped goes
+on where it was. `--job` is what a child process runs.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from stages.baselines.self_attention import LOSSES, Sasrec
 from stages.core import params, paths
 from stages.core.checkpoints import Checkpoint, model_state
 from stages.core.curves import Curve
+from stages.core.files import fresh_file
 from stages.corpus import histories
 from stages.corpus.histories import Histories
 from stages.measures import accuracy
@@ -74,6 +76,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     corpus = histories.load(paths.corpus(job["name"]))
     users = {split: corpus.judged(split, None, 0) for split in SPLITS}
     checkpoint, curve = Checkpoint("sasrec-benchmark", "ours"), Timed(folder / "ours.csv")
+    checkpoint.drop()  # of a run that was stopped: the seconds of its epochs are gone
     checkpoint.claim()
     device = torch.device("cpu")
     given = Given(corpus, users, True, job["shuffle_ties"], job["seed"], device, checkpoint, curve)
@@ -86,7 +89,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
 
 def atomic_files(corpus: Histories, folder: Path, length: int) -> None:
     """Write every example as a user, at most `length` items before the target, and the target."""
-    (folder / FILES).mkdir()
+    (folder / FILES).mkdir(exist_ok=True)
     lines: dict[str, list[str]] = {split: [] for split in ("train", *SPLITS)}
     for user in range(corpus.user_count):
         items = corpus.train(user).tolist()
@@ -127,13 +130,12 @@ def until(rows: list[dict[str, Any]], ndcg: float) -> float:
     return float(next(row["seconds"] for row in rows if row["valid"] >= ndcg))
 
 
-def run(python: str, module: list[str], job: dict[str, Any], threads: int, where: Path) -> dict[str, Any]:
+def run(python: str, module: list[str], job: dict[str, Any], where: Path) -> None:
     path = Path(job["folder"], "job.json")
     path.write_text(json.dumps(job))
-    own = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    threads = str(job["threads"])
+    own = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     subprocess.run([python, *module, str(path)], env=own, check=True, cwd=where)
-    found: dict[str, Any] = json.loads(Path(job["out"]).read_text())
-    return found
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -142,7 +144,8 @@ def compare(arguments: argparse.Namespace) -> None:
     if own.loss != "ce" or own.lr_warmup or own.lr_decay != "none" or own.max_grad_norm is not None:
         raise SystemExit("RecBole's side has the loss ce, a learning rate that stays and no clipping: set sasrec so")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder = Path(arguments.folder or scratch).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
         atomic_files(corpus, folder, own.length)
         size = {theirs: getattr(own, name) for name, theirs in SIZES.items()}
         size |= {"hidden_dropout_prob": own.dropout, "attn_dropout_prob": own.dropout, "learning_rate": own.lr}
@@ -152,7 +155,7 @@ def compare(arguments: argparse.Namespace) -> None:
             for split in SPLITS
         }
         job = {
-            "folder": scratch,
+            "folder": str(folder),
             "name": arguments.dataset,
             "files": FILES,
             "length": own.length,
@@ -161,7 +164,7 @@ def compare(arguments: argparse.Namespace) -> None:
         }
         job |= {"epochs": arguments.epochs or own.epochs, "patience": own.patience, "seed": arguments.seed}
         job["shuffle_ties"] = arguments.shuffle_ties
-        job |= {"threads": arguments.threads, "out": str(folder / "out.json")}
+        job |= {"threads": arguments.threads}
         rows, parameters = {}, {}
         sides = {"ours": (sys.executable, ["-m", "benchmarks.sasrec", "--job"], Path.cwd())}
         theirs = str(Path(__file__).resolve().with_name("sasrec_recbole.py"))
@@ -171,7 +174,10 @@ def compare(arguments: argparse.Namespace) -> None:
             folder,
         )  # which leaves logs where it runs
         for name, (python, module, where) in sides.items():
-            found = run(python, module, job, arguments.threads, where)
+            out = folder / f"{name}.json"
+            if not out.exists():
+                run(python, module, {**job, "out": str(out)}, where)
+            found = json.loads(out.read_text())
             rows[name], parameters[name] = measured(found, corpus), found["parameters"]
     level = min(best(own)["valid"] for own in rows.values())
     seconds = {name: until(own, level) for name, own in rows.items()}
@@ -198,6 +204,7 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, help="at most; without it sasrec.epochs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", help="for the state of a comparison of this seed, so that it can be stopped")
     parser.add_argument(
         "--shuffle-ties", action="store_true", help="as the data set's own key has it, on our side alone"
     )
@@ -205,7 +212,8 @@ if __name__ == "__main__":
     given_arguments = parser.parse_args()
     if given_arguments.job:
         whole = json.loads(Path(given_arguments.job).read_text())
-        Path(whole["out"]).write_text(json.dumps(ours(whole)))
+        with fresh_file(Path(whole["out"])) as scratch_file:
+            scratch_file.write_text(json.dumps(ours(whole)))
     elif given_arguments.recbole:
         compare(given_arguments)
     else:

@@ -2,7 +2,7 @@
 
 Started by sasrec.py with a job: a folder of atomic files, the model's size, the items that lists leave out. Writes one
 JSON object to the job's `out`: for every epoch the seconds so far, training and RecBole's own validation, and the lists
-of both splits.
+of both splits. Stopped and started again on the same folder, it goes on behind the last whole epoch.
 """
 
 import json
@@ -75,6 +75,44 @@ def lists(model: SASRec, loader, seen: dict[str, list[int]], names: np.ndarray) 
     return found
 
 
+class State:
+    """Where a run stands behind an epoch: RecBole's own checkpoint holds an object that torch no longer loads."""
+
+    def __init__(self, path: Path, trainer: Trainer, order: torch.Generator) -> None:
+        """order: what draws the examples' order."""
+        self.path, self.trainer, self.order = path, trainer, order
+
+    def save(self, epochs: list[dict]) -> None:
+        own = self.trainer
+        scratch = self.path.with_suffix(".new")
+        torch.save(
+            {
+                "epochs": json.dumps(epochs),
+                "stale": own.cur_step,
+                "best": float(own.best_valid_score),
+                "model": own.model.state_dict(),
+                "optimizer": own.optimizer.state_dict(),
+                "generators": [torch.get_rng_state(), self.order.get_state()],
+            },
+            scratch,
+        )
+        scratch.replace(self.path)
+
+    def load(self) -> list[dict]:
+        """Go back there; the epochs so far, none where there is no state."""
+        if not self.path.exists():
+            return []
+        found, own = torch.load(self.path), self.trainer
+        own.model.load_state_dict(found["model"])
+        own.optimizer.load_state_dict(found["optimizer"])
+        own.cur_step, own.best_valid_score = found["stale"], found["best"]
+        torch.set_rng_state(found["generators"][0])
+        self.order.set_state(found["generators"][1])
+        epochs = json.loads(found["epochs"])
+        own.start_epoch = len(epochs)
+        return epochs
+
+
 def main(job: dict) -> dict:
     torch.set_num_threads(job["threads"])
     config = settings(job)
@@ -82,7 +120,10 @@ def main(job: dict) -> dict:
     dataset = create_dataset(config)
     train_data, valid_data, test_data = data_preparation(config, dataset)
     model = SASRec(config, train_data.dataset).to(config["device"])
-    names, epochs, aside = np.asarray(dataset.field2id_token["item_id"]).astype(str), [], 0.0
+    names, trainer = np.asarray(dataset.field2id_token["item_id"]).astype(str), Trainer(config, model)
+    state = State(Path(job["folder"], "recbole.pt"), trainer, train_data.generator)
+    epochs = state.load()
+    aside = -epochs[-1]["seconds"] if epochs else 0.0
     started = time.perf_counter()
 
     def after(epoch: int, score: float) -> None:
@@ -92,10 +133,11 @@ def main(job: dict) -> dict:
         parts = {"valid": valid_data, "test": test_data}
         found = {split: lists(model, loader, job["seen"][split], names) for split, loader in parts.items()}
         epochs.append({"seconds": now - started - aside, "lists": found})
+        state.save(epochs)
         aside += time.perf_counter() - now
         print(f"RecBole: epoch {epoch + 1}, its own N@10 {score:.4f}", file=sys.stderr)
 
-    Trainer(config, model).fit(train_data, valid_data, verbose=False, saved=False, callback_fn=after)
+    trainer.fit(train_data, valid_data, verbose=False, saved=False, callback_fn=after)
     return {"epochs": epochs, "parameters": sum(weight.numel() for weight in model.parameters())}
 
 
