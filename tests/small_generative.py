@@ -86,6 +86,7 @@ def given(corpus: Histories, folder: Path, **changes: Any) -> GivenModels:
         "device": torch.device("cpu"),
         "checkpoint": Checkpoint(f"test-{next(RUNS)}", "f00d"),  # no run goes on from another's state
         "curve": Curve(folder / "curve.csv"),
+        "tasks": None,
         "encoder": encoder,
         "backbone": scratch,
         "language_model": body,

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from stages.baselines import lcrec
+from stages.baselines.asked import Asked, of_users
 from stages.baselines.lcrec_learner import LcRec
 from stages.baselines.lcrec_tasks import Row
 from tests import small_backbone, small_histories
@@ -69,7 +70,7 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, pretrained, kind,
     learner = make(exclude_seen, pretrained if kind == "pretrained" else None)
     log, users = learner.given.histories, np.array([0, 3, 17, 39])
     for split in ("valid", "test"):
-        items, scores = learner.lists(split, users)
+        items, scores = learner.ranked(of_users(log, split, users, exclude_seen, N))
         for row, user in enumerate(users):
             context = log.context(user, split)
             exact = every_score(learner, context)
@@ -83,7 +84,7 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, pretrained, kind,
 
 def test_an_empty_history_is_the_prompt_alone(make):
     learner = make()
-    found = learner._searched([np.array([], dtype=np.int64)])
+    found = learner.ranked(Asked("test", [np.array([], dtype=np.int64)], N))
     exact = every_score(learner, np.array([], dtype=np.int64))
     assert found[0][0].tolist() == np.argsort(-exact, kind="stable").tolist()
 

@@ -20,13 +20,13 @@ from safetensors.torch import save
 
 from stages.baselines import loop, popularity, ranking, rearec, sasrec, sasrec_bce, transitions
 from stages.baselines.attention import ItemEncoder, Size, causal, up_to
-from stages.baselines.base import SPLITS
 from stages.baselines.rearec import Reasoner
+from stages.baselines.task_asked import SPLITS
 from stages.baselines.windows import Windows, padded, rows
 from stages.core.cells import axis_of
 from stages.core.errors import InputError
 from stages.core.params import modules
-from tests.small_histories import OWN, SCHEDULE, SIZE, N, given, histories, log
+from tests.small_histories import OWN, SCHEDULE, SIZE, N, given, histories, listed, log
 
 GOLDEN = Path(__file__).parent / "golden" / "lists.json"
 COUNTED = {
@@ -62,7 +62,7 @@ def first_lists(folder):
     """Of every baseline: the test lists of the log's first ten users with a target."""
     corpus, found = log(), {}
     for name, (module, own) in COUNTED.items():
-        found[name] = module.recommend(corpus, own, "test", True, 1)[0][:10].tolist()
+        found[name] = listed(module, corpus, own, "test", True)[0][:10].tolist()
     for name in LEARNT:
         found[name] = recommend(name, corpus, folder).lists["test"][0][:10].tolist()
     return found
@@ -275,10 +275,10 @@ class Steady:
     def loss(self, batch):
         return -batch * self.model.weight.sum(), torch.tensor(batch)
 
-    def lists(self, split, users):
+    def ranked(self, asked):
         """The targets of as many users as are told, and nothing for the others."""
-        items = np.full((len(users), 10), -1)
-        items[: self.hits[self.looks], 0] = self.corpus.target(split)[users][: self.hits[self.looks]]
+        items = np.full((len(asked.users), 10), -1)
+        items[: self.hits[self.looks], 0] = self.corpus.target(asked.split)[asked.users][: self.hits[self.looks]]
         self.looks += 1
         return items, np.zeros(items.shape)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.baselines.asked import Asked, of_users
 from stages.baselines.prefixes import Prefixes
 from stages.baselines.t5_steps import Steps
 from stages.baselines.tiger_learner import Tiger
@@ -58,7 +59,7 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, exclude_seen):
     tiger = make(exclude_seen=exclude_seen)
     log, users = tiger.given.histories, np.array([0, 3, 17, 39])
     for split in ("valid", "test"):
-        items, scores = tiger.lists(split, users)
+        items, scores = tiger.ranked(of_users(log, split, users, exclude_seen, N))
         for row, user in enumerate(users):
             context = log.context(user, split)
             exact = every_score(tiger, user, context)
@@ -71,18 +72,19 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, exclude_seen):
 
 
 def test_lists_do_not_hang_on_who_is_searched_with_whom(make):
-    tiger = make(list_length=5)
+    tiger = make()
     users = np.arange(40)
-    items, scores = tiger.lists("test", users)
+    asked = of_users(tiger.given.histories, "test", users, True, 5)
+    items, scores = tiger.ranked(asked)
     for part in (users[:1], users[7:12], users[::-1]):
-        again = tiger.lists("test", part)
+        again = tiger.ranked(asked.part(part))
         assert np.array_equal(again[0], items[part])
         assert again[1] == pytest.approx(scores[part], abs=1e-5)
 
 
 def test_an_empty_history_is_its_user_alone(make):
     tiger = make()
-    found = tiger._searched(np.array([3]), [np.array([], dtype=np.int64)])
+    found = tiger.ranked(Asked("test", [np.array([], dtype=np.int64)], N, np.array([3])))
     exact = every_score(tiger, 3, np.array([], dtype=np.int64))
     assert found[0][0].tolist() == np.argsort(-exact, kind="stable").tolist()
 
