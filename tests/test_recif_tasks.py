@@ -139,11 +139,11 @@ def test_label_predictions_that_are_missing_are_counted(inside: Path) -> None:
     lists = slate_table(scored, "test_label_pred", "label", np.zeros((len(scored), 1)), label[scored, None])
     write([*others(corpus), lists], "semantic_id-sft")
     own = measured("semantic_id-sft")["tasks"]["label_pred"]["label"]
-    assert own == {"auc": [1.0], "samples": [len(label)], "without_score": [3]}
+    assert own == {"auc": [1.0, 1.0, 1.0], "samples": [len(label)], "without_score": [3]}
 
 
 def test_popularity_has_every_task(inside: Path) -> None:
-    """Its lists are the domain's most popular items; its AUC is near a half, as topics are equally liked."""
+    """Its lists are the domain's most popular items."""
     baseline.main(DATASET, "popularity", 1)
     found = measured("popularity")
     assert set(found["tasks"]) == {split.removeprefix("test_") for split in SPLITS}
@@ -154,7 +154,8 @@ def test_popularity_has_every_task(inside: Path) -> None:
     assert all(names[item].startswith("product") for item in products)
     recall = found["tasks"]["video"]["list"]["recall@32"]
     assert recall[1] <= recall[0] <= recall[2] < 0.3
-    assert 0 < found["tasks"]["label_pred"]["label"]["auc"][0] < 1
+    auc, low, high = found["tasks"]["label_pred"]["label"]["auc"]
+    assert low < auc < high < low + 0.4
     rows = pd.read_parquet(paths.per_user(DATASET, "popularity", 1))
     video = rows[rows["split"] == "test_video"]
     assert video["recall@32"].mean() == pytest.approx(recall[0], rel=1e-5)
