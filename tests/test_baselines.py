@@ -1,5 +1,6 @@
 """Baselines on logs small enough to count by hand, and on Beauty where its files are at hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from stages.baselines import popularity, transitions
+from stages.baselines.asked import Asked
 from stages.core.corpora import Corpus
 from stages.core.schema import ITEMS, SLATES, USERS, slate_table
 from stages.corpus import cut, histories, local, writing
@@ -92,6 +94,30 @@ def test_lists_longer_than_the_catalogue(log):
         items = listed(module, log, own, "valid", False)[0]
         assert items.shape == (2, 7)
         assert sorted(items[0]) == [-1, -1, 0, 1, 2, 3, 4]
+
+
+def test_lists_of_some_items(log):
+    """Context 1 2, of the items 0, 1, 3, 4, as asked of a task. Nothing followed item 2, and item 1 votes 1/2 * 2 for
+    item 2, which is not asked for: filled up by popularity, 1 (count 2), then 0 and 3.
+    """
+    asked = Asked("test_video", [np.array([1, 2]), np.array([], dtype=int)], 3, among=np.array([0, 1, 3, 4]))
+    for module, own in ((transitions, settings()), (popularity, popularity.Params(list_length=1))):
+        items, scores = module.ranker(log, own).ranked(asked)
+        assert items.tolist() == [[1, 0, 3]] * 2
+        assert scores.tolist() == ([[0] * 3] * 2 if module is transitions else [[2, 1, 1]] * 2)
+    judged = replace(asked, candidates=np.array([2, 2]))
+    assert transitions.ranker(log, settings()).judged(judged).tolist() == [1, 0]
+
+
+def test_popularity_judges_by_the_share_of_longviews(log):
+    """Training views of items 0..4: 1, 2, 2, 1, 0, of them watched 1, 1, 0, 0, 0: of items 1 and 2, 1 of 4. With one
+    more view of 1/4 each: (1 + 1/4) / 3, (0 + 1/4) / 3; of an item that nobody saw 1/4. Held-out views do not count.
+    """
+    watched = replace(log, feedback={"longview": np.array([1, 1, 0, 1, 1, 0, 0, 1, 1, 0], dtype=np.int8)})
+    asked = Asked("test_label_pred", [np.array([0])] * 3, 1, among=np.array([1, 2]), candidates=np.array([1, 2, 4]))
+    assert popularity.ranker(watched, popularity.Params(list_length=1)).judged(asked) == pytest.approx(
+        [1.25 / 3, 0.25 / 3, 0.25]
+    )
 
 
 def test_popularity_ranks_by_training_count(log):

@@ -1,5 +1,7 @@
 """LC-Rec against plain passes of the same language model, task by task and item by item."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,20 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, pretrained, kind,
             assert items[row, : len(order)].tolist() == order.tolist()
             assert scores[row, : len(order)] == pytest.approx(exact[order], abs=1e-4)
             assert (items[row, len(order) :] == -1).all()
+
+
+def test_lists_of_some_items_are_the_ranking_of_these(make):
+    learner, items = make(), np.array([0, 5, 6, 13])
+    contexts = [np.array([3, 1, 4]), np.array([2])]
+    asked = Asked("test_video", contexts, 3, among=items)
+    found, scores = learner.ranked(asked)
+    for row, context in enumerate(contexts):
+        exact = every_score(learner, context)
+        order = items[np.argsort(-exact[items], kind="stable")][:3]
+        assert found[row].tolist() == order.tolist()
+        assert scores[row] == pytest.approx(exact[order], abs=1e-4)
+        judged = learner.judged(replace(asked, contexts=[context] * N, candidates=np.arange(N)))
+        assert judged == pytest.approx(exact, abs=1e-4)
 
 
 def test_an_empty_history_is_the_prompt_alone(make):

@@ -99,7 +99,7 @@ def test_auc_leaves_out_and_counts_missing_scores():
 
 
 def test_interval_of_auc_is_that_of_drawn_samples():
-    """Against scikit-learn on each draw: scores of few values, so that there are ties; some have none, and are drawn."""
+    """Against scikit-learn on each draw: scores of few values, so that there are ties; some have none."""
     made = np.random.default_rng(1)
     labels = made.random(60) < 0.4
     scores = made.integers(0, 6, 60) + 2.0 * labels

@@ -33,14 +33,15 @@ def make(tmp_path):
     return build
 
 
-def read(tiger: Tiger, user: int, items: np.ndarray) -> torch.Tensor:
-    """What the encoder reads of a user, by hand."""
+def read(tiger: Tiger, user: int | None, items: np.ndarray) -> torch.Tensor:
+    """What the encoder reads of a user, by hand; of nobody and nothing, the token that starts the decoder."""
     last = items[-tiger.params.history_items :]
     codes = [1 + 7 + 4 * level + code for item in last for level, code in enumerate(CODES[item])]
-    return torch.tensor([[int(tiger.user_token[user]), *codes]])
+    first = [] if user is None else [int(tiger.user_token[user])]
+    return torch.tensor([[*first, *codes] or [0]])
 
 
-def every_score(tiger: Tiger, user: int, items: np.ndarray) -> np.ndarray:
+def every_score(tiger: Tiger, user: int | None, items: np.ndarray) -> np.ndarray:
     """Score of each item by one pass of transformers per item, without a cache: the softmax over its level's codes."""
     scores = []
     for codes in CODES:
@@ -69,6 +70,21 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, exclude_seen):
             assert items[row, : len(order)].tolist() == order.tolist()
             assert scores[row, : len(order)] == pytest.approx(exact[order], abs=1e-4)
             assert (items[row, len(order) :] == -1).all()
+
+
+def test_lists_of_some_items_are_the_ranking_of_these(make):
+    """As asked of a task: nobody's history, some items, nothing left out; and each of them by itself."""
+    tiger, items = make(), np.array([1, 2, 7, 11, 12, 20])
+    contexts = [np.array([3, 1, 4]), np.array([2]), np.array([], dtype=np.int64)]
+    asked = Asked("test_video", contexts, 8, among=items)
+    found, scores = tiger.ranked(asked)
+    for row, context in enumerate(contexts):
+        exact = every_score(tiger, None, context)
+        order = items[np.argsort(-exact[items], kind="stable")]
+        assert found[row].tolist() == [*order, -1, -1]
+        assert scores[row, :6] == pytest.approx(exact[order], abs=1e-4)
+        judged = tiger.judged(replace(asked, contexts=[context] * len(CODES), candidates=np.arange(len(CODES))))
+        assert judged == pytest.approx(exact, abs=1e-4)
 
 
 def test_lists_do_not_hang_on_who_is_searched_with_whom(make):
