@@ -13,7 +13,7 @@ import yaml
 
 from stages import baseline, evaluate
 from stages.baselines import popularity
-from stages.baselines.task_asked import domain_items, of_tasks, shown_items
+from stages.baselines.task_asked import domain_items, of_tasks, shown_items, slates
 from stages.core import paths
 from stages.core.errors import InputError
 from stages.core.files import write_table
@@ -218,6 +218,18 @@ def test_contexts_and_domains_by_hand(tmp_path: Path) -> None:
     whole = of_tasks(load(folder), tasks)
     assert [own.split for own in whole] == [split_of(task) for task in (*RECOMMENDING, JUDGING)]
     assert [own.length for own in whole] == [32] * 5 + [1]
+
+
+def test_candidates_without_a_score_are_no_rows() -> None:
+    """A list with a score that is no number stays, for `evaluate` to refuse; samples are numbered, users are not."""
+    scores = np.array([[0.5], [np.nan], [0.25]])
+    lists = {"test": (np.array([[3]] * 3), scores), "test_label_pred": (np.array([[4], [5], [6]]), scores)}
+    found = slates(lists, {"test": np.array([2, 7, 9])})
+    told = zip(*(found[name].to_pylist() for name in ("split", "decoder", "user", "item")), strict=True)
+    assert list(told) == [
+        *(("test", "list", user, 3) for user in (2, 7, 9)),
+        *(("test_label_pred", "label", user, item) for user, item in ((0, 4), (2, 6))),
+    ]
 
 
 def test_settings_hold_recif_to_how_it_is_published() -> None:

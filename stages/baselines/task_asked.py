@@ -80,13 +80,14 @@ def domain_items(histories: Histories, tasks: Tasks) -> dict[str, Ints]:
 
 
 def slates(lists: dict[str, Lists], users: dict[str, Ints]) -> pa.Table:
-    """The table of slates: of every split the lists, users by split; samples of tasks are numbered. Scores that are NaN
-    are no rows, and `evaluate` counts them.
+    """The table of slates: of every split the lists, users by split; samples of tasks are numbered. Candidates
+    without a score are no rows, and `evaluate` counts them.
     """
     tables = []
     for split, (items, scores) in lists.items():
-        rows = users.get(split, np.arange(len(items)))
-        known = ~np.isnan(scores).any(axis=1)
-        decoder = "label" if split == split_of(JUDGING) else "list"
-        tables.append(slate_table(rows[known], split, decoder, items[known], scores[known]))
+        rows, decoder = users.get(split, np.arange(len(items))), "list"
+        if split == split_of(JUDGING):
+            known, decoder = ~np.isnan(scores[:, 0]), "label"
+            rows, items, scores = rows[known], items[known], scores[known]
+        tables.append(slate_table(rows, split, decoder, items, scores))
     return pa.concat_tables(tables).combine_chunks()
