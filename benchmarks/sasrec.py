@@ -31,9 +31,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.baselines.base import SPLITS, Given
+from stages.baselines.asked import of_users
+from stages.baselines.base import Given
 from stages.baselines.loop import train
 from stages.baselines.self_attention import LOSSES, Sasrec
+from stages.baselines.task_asked import SPLITS
 from stages.core import params, paths
 from stages.core.checkpoints import Checkpoint, model_state
 from stages.core.curves import Curve
@@ -61,7 +63,9 @@ class Timed(Curve):
         now = time.perf_counter()
         super().add(**values)
         assert self.learner is not None
-        found = {split: self.learner.lists(split, users)[0].tolist() for split, users in self.users.items()}
+        log, length = self.learner.given.histories, self.learner.schedule.list_length
+        asked = [of_users(log, split, users, True, length) for split, users in self.users.items()]
+        found = {own.split: self.learner.ranked(own)[0].tolist() for own in asked}
         lists = {split: dict(zip(map(str, self.users[split].tolist()), found[split], strict=True)) for split in found}
         self.epochs.append({"seconds": now - self.started - self.aside, "lists": lists})
         self.aside += time.perf_counter() - now
@@ -79,7 +83,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     checkpoint.drop()  # of a run that was stopped: the seconds of its epochs are gone
     checkpoint.claim()
     device = torch.device("cpu")
-    given = Given(corpus, users, True, job["shuffle_ties"], job["seed"], device, checkpoint, curve)
+    given = Given(corpus, users, True, job["shuffle_ties"], job["seed"], device, checkpoint, curve, None)
     curve.users, curve.started = users, time.perf_counter()
     curve.learner = Sasrec(given, own, LOSSES[own.loss], "sasrec")
     train(curve.learner, own, given, "sasrec")

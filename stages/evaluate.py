@@ -107,13 +107,13 @@ def task_figures(
         table = asked.table(task)
         found = parse_task(own, table.num_rows, corpus.item_count, split_of(task), where)
         for decoder, lists in found.items():
+            drawing = settings.resamples, settings.confidence, numpy_generator(settings.seed, "evaluate", "tasks")
             if task == JUDGING:
                 scores = own.sort_by("user")["score"].to_numpy().astype(np.float64)
-                figures.setdefault(task, {})[decoder] = task_summary.labels(table, lists, scores)
+                figures.setdefault(task, {})[decoder] = task_summary.labels(table, lists, scores, *drawing)
                 continue
             columns = task_columns(task, table, lists, asked, corpus, through_ids)
-            generator = numpy_generator(settings.seed, "evaluate", "tasks")
-            summary = task_summary.over_samples(columns, settings.resamples, settings.confidence, generator)
+            summary = task_summary.over_samples(columns, *drawing)
             figures.setdefault(task, {})[decoder] = summary
             tables.append(by_sample(task, decoder, lists.user, columns))
     return figures, tables

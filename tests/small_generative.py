@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from stages.baselines import lcrec, tiger
@@ -59,10 +60,11 @@ def section(name: str, **changes: Any) -> Any:
 
 
 def write_encoder(folder: Path) -> None:
-    """A BERT of random weights that knows the words of the small catalogue's texts."""
-    names = ["[PAD]", "[UNK]", "thing", *map(str, range(N))]
+    """A BERT of random weights that knows the words of the small catalogue's texts. A text of no words is its start."""
+    names = ["[PAD]", "[UNK]", "thing", *map(str, range(N)), "[CLS]"]
     words = Tokenizer(WordLevel({name: number for number, name in enumerate(names)}, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", len(names) - 1)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]")
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
@@ -86,6 +88,7 @@ def given(corpus: Histories, folder: Path, **changes: Any) -> GivenModels:
         "device": torch.device("cpu"),
         "checkpoint": Checkpoint(f"test-{next(RUNS)}", "f00d"),  # no run goes on from another's state
         "curve": Curve(folder / "curve.csv"),
+        "tasks": None,
         "encoder": encoder,
         "backbone": scratch,
         "language_model": body,

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from stages.baselines.asked import Lists, of_users
 from stages.baselines.base import Given
 from stages.core.checkpoints import Checkpoint
 from stages.core.curves import Curve
@@ -77,6 +78,12 @@ def log() -> Histories:
     return histories([*sequences, [3], [5]], N, np.arange(sum(map(len, sequences)) + 2) // 2)
 
 
+def listed(module: Any, corpus: Histories, own: Any, split: str, exclude_seen: bool) -> Lists:
+    """Lists of a baseline that counts, for the users with a target in the split."""
+    users = np.flatnonzero(corpus.target(split) >= 0)
+    return module.ranker(corpus, own).ranked(of_users(corpus, split, users, exclude_seen, own.list_length))
+
+
 def given(corpus: Histories, folder: Path, **changes: Any) -> Given:
     """What the stage hands to a baseline; SAGE_CHECKPOINTS has to lie in a temporary folder."""
     checkpoint = Checkpoint("test", "f00d")
@@ -91,5 +98,6 @@ def given(corpus: Histories, folder: Path, **changes: Any) -> Given:
         "device": torch.device("cpu"),
         "checkpoint": checkpoint,
         "curve": Curve(folder / "curve.csv"),
+        "tasks": None,
     }
     return Given(**values | changes)

@@ -5,9 +5,18 @@ from pathlib import Path
 import yaml
 
 from stages import baseline, download, download_backbone, evaluate, prepare, recommend, sft, tokenize
+from tests import small_generative
 
 ROOT = Path(__file__).parents[1]
 DATASET = "recif-fixture"
+ITEMS = {"hidden": 32, "feed_forward": 64, "dropout": 0.1, "batch_size": 512, "lr": 5.0e-3, "patience": 40}
+SMALL = {  # baselines of seconds
+    "sasrec": {**ITEMS, "epochs": 40},
+    "sasrec_bce": {**ITEMS, "epochs": 5},
+    "rearec": {**ITEMS, "epochs": 10},
+    "tiger": {"hidden_size": 32, "layers": 1, "heads": 2, "head_size": 16, "feed_forward": 64, "epochs": 2},
+    "lcrec": {"epochs": 1, "max_examples": 400, "vocabulary": 300},
+}
 
 
 def project(root: Path, users: int, epochs: int) -> None:
@@ -19,11 +28,15 @@ def project(root: Path, users: int, epochs: int) -> None:
     values["sft"] |= {"epochs": epochs, "patience": epochs, "batch_items": 512, "history_items": 30}
     values["evaluate"]["resamples"] = 200
     values["recommend"] |= {"beam_width": 32, "sample": {"slates": 2, "temperature": 0.9, "nucleus": 0.95}}
+    for name, own in SMALL.items():
+        values[name] |= own
+    for name in ("tiger", "lcrec"):
+        values[name]["ids"] |= {"codebook_size": 32, "rqvae": {**values[name]["ids"]["rqvae"], "epochs": 20}}
     root.mkdir(exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     (root / "stages").symlink_to(ROOT / "stages", target_is_directory=True)
-    (root / "models" / "encoders" / "minilm").mkdir(parents=True)  # which published ids have no use for
+    small_generative.write_encoder(root / "models" / "encoders" / "minilm")  # of which baselines' ids are made
 
 
 def prepared() -> None:

@@ -1,10 +1,13 @@
 """LC-Rec against plain passes of the same language model, task by task and item by item."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from stages.baselines import lcrec
+from stages.baselines.asked import Asked, of_users
 from stages.baselines.lcrec_learner import LcRec
 from stages.baselines.lcrec_tasks import Row
 from tests import small_backbone, small_histories
@@ -69,7 +72,7 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, pretrained, kind,
     learner = make(exclude_seen, pretrained if kind == "pretrained" else None)
     log, users = learner.given.histories, np.array([0, 3, 17, 39])
     for split in ("valid", "test"):
-        items, scores = learner.lists(split, users)
+        items, scores = learner.ranked(of_users(log, split, users, exclude_seen, N))
         for row, user in enumerate(users):
             context = log.context(user, split)
             exact = every_score(learner, context)
@@ -81,9 +84,23 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, pretrained, kind,
             assert (items[row, len(order) :] == -1).all()
 
 
+def test_lists_of_some_items_are_the_ranking_of_these(make):
+    learner, items = make(), np.array([0, 5, 6, 13])
+    contexts = [np.array([3, 1, 4]), np.array([2])]
+    asked = Asked("test_video", contexts, 3, among=items)
+    found, scores = learner.ranked(asked)
+    for row, context in enumerate(contexts):
+        exact = every_score(learner, context)
+        order = items[np.argsort(-exact[items], kind="stable")][:3]
+        assert found[row].tolist() == order.tolist()
+        assert scores[row] == pytest.approx(exact[order], abs=1e-4)
+        judged = learner.judged(replace(asked, contexts=[context] * N, candidates=np.arange(N)))
+        assert judged == pytest.approx(exact, abs=1e-4)
+
+
 def test_an_empty_history_is_the_prompt_alone(make):
     learner = make()
-    found = learner._searched([np.array([], dtype=np.int64)])
+    found = learner.ranked(Asked("test", [np.array([], dtype=np.int64)], N))
     exact = every_score(learner, np.array([], dtype=np.int64))
     assert found[0][0].tolist() == np.argsort(-exact, kind="stable").tolist()
 

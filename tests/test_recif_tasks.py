@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from stages import baseline, evaluate
+from stages.baselines import popularity
+from stages.baselines.task_asked import domain_items, of_tasks, shown_items, slates
 from stages.core import paths
 from stages.core.errors import InputError
 from stages.core.files import write_table
@@ -19,8 +21,9 @@ from stages.core.schema import slate_table
 from stages.corpus import recif_fixture
 from stages.corpus.histories import Shares, load
 from stages.corpus.recif_parts import PARTS
-from stages.corpus.tasks import RECOMMENDING, SPLITS, split_of, tasks_of
-from stages.measures import diversity
+from stages.corpus.tasks import JUDGING, RECOMMENDING, SPLITS, split_of, tasks_of
+from stages.measures import accuracy, diversity
+from tests import small_recif
 from tests.small_recif import settings
 from tests.test_recif import made
 
@@ -139,11 +142,11 @@ def test_label_predictions_that_are_missing_are_counted(inside: Path) -> None:
     lists = slate_table(scored, "test_label_pred", "label", np.zeros((len(scored), 1)), label[scored, None])
     write([*others(corpus), lists], "semantic_id-sft")
     own = measured("semantic_id-sft")["tasks"]["label_pred"]["label"]
-    assert own == {"auc": [1.0], "samples": [len(label)], "without_score": [3]}
+    assert own == {"auc": [1.0, 1.0, 1.0], "samples": [len(label)], "without_score": [3]}
 
 
 def test_popularity_has_every_task(inside: Path) -> None:
-    """Its lists are the domain's most popular items; its AUC is near a half, as topics are equally liked."""
+    """Its lists are the domain's most popular items."""
     baseline.main(DATASET, "popularity", 1)
     found = measured("popularity")
     assert set(found["tasks"]) == {split.removeprefix("test_") for split in SPLITS}
@@ -154,11 +157,79 @@ def test_popularity_has_every_task(inside: Path) -> None:
     assert all(names[item].startswith("product") for item in products)
     recall = found["tasks"]["video"]["list"]["recall@32"]
     assert recall[1] <= recall[0] <= recall[2] < 0.3
-    assert 0 < found["tasks"]["label_pred"]["label"]["auc"][0] < 1
+    auc, low, high = found["tasks"]["label_pred"]["label"]["auc"]
+    assert low < auc < high < low + 0.4
     rows = pd.read_parquet(paths.per_user(DATASET, "popularity", 1))
     video = rows[rows["split"] == "test_video"]
     assert video["recall@32"].mean() == pytest.approx(recall[0], rel=1e-5)
     assert len(video) == found["tasks"]["video"]["list"]["samples"][0]
+
+
+def test_what_is_asked_is_what_prompts_name(inside: Path) -> None:
+    """The Semantic IDs of the prompt in their order; of label_pred, less the last, which is the candidate's."""
+    tasks = tasks_of(paths.corpus(DATASET))
+    assert tasks is not None
+    for task in (*RECOMMENDING, JUDGING):
+        told = tasks.table(task)["shown"].to_pylist()
+        for shown, items in zip(told, shown_items(tasks, task), strict=True):
+            assert tasks.ids.sid[items].tolist() == (shown[:-1] if task == JUDGING else shown)
+            assert tasks.ids.stands[items].all()
+
+
+def test_labels_hang_on_user_and_item_together(tmp_path: Path) -> None:
+    """Of the items that were watched for long most often, and of the others alike, some are watched and some are not.
+    Counting longviews tells little; how many of the items shown are of the candidate's topic tells nearly all.
+    """
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    recif_fixture.draw(240, raw)
+    folder, _ = made(raw)
+    tasks, corpus = tasks_of(folder), load(folder)
+    assert tasks is not None
+    label = tasks.table(JUDGING)["label"].to_numpy(zero_copy_only=False).astype(bool)
+    own = of_tasks(corpus, tasks)[-1]
+    candidates, scores = own.answered(popularity.ranker(corpus, popularity.Params(list_length=10)))
+    assert candidates[:, 0].tolist() == tasks.table(JUDGING)["candidate"].to_pylist()
+    liked = scores[:, 0] > np.median(scores)
+    for half in (liked, ~liked):
+        assert 0.2 < label[half].mean() < 0.8
+    assert accuracy.auc(scores[:, 0], label) < 0.7
+    topic = tasks.ids.sid // 8192**2  # and domain
+    alike = [(topic[shown] == topic[item]).mean() for shown, item in zip(own.contexts, candidates[:, 0], strict=True)]
+    assert accuracy.auc(np.array(alike), label) > 0.9
+
+
+def test_contexts_and_domains_by_hand(tmp_path: Path) -> None:
+    """Photos 11 to 15 are the items 0 to 4, products 11 and 22 the items 5 and 6. 11 and 12 share an id, which 12
+    stands for, and as a product 22; for those of 14 and 15 none does. Of training parts 11 and 12 are videos.
+    """
+    raw = small_recif.write(tmp_path / "raw")
+    shared = small_recif.sid(0, 0, 1)
+    said = f"{small_recif.sid(7, 0, 0)} {small_recif.sid(9, 9, 9)} {shared} {small_recif.sid(5, 2, 3)} {shared}?"
+    small_recif.write_test(raw, "video", [small_recif.row_with(small_recif.sid(0, 2, 3), said, answer_pid=[13])])
+    small_recif.write_test(raw, "label_pred", [small_recif.row_with("no", said) | {"candidate_pid": 12}])
+    folder, _ = made(raw)
+    tasks = tasks_of(folder)
+    assert tasks is not None
+    assert [own.tolist() for own in shown_items(tasks, "video")] == [[5, 1, 3, 1]]  # nobody has 9, 9, 9
+    assert [own.tolist() for own in shown_items(tasks, JUDGING)] == [[5, 1, 3]]
+    about = domain_items(load(folder), tasks)
+    assert {domain: items.tolist() for domain, items in about.items()} == {"goods": [5, 6], "video": [1, 2], "ad": [2]}
+    whole = of_tasks(load(folder), tasks)
+    assert [own.split for own in whole] == [split_of(task) for task in (*RECOMMENDING, JUDGING)]
+    assert [own.length for own in whole] == [32] * 5 + [1]
+
+
+def test_candidates_without_a_score_are_no_rows() -> None:
+    """A list with a score that is no number stays, for `evaluate` to refuse; samples are numbered, users are not."""
+    scores = np.array([[0.5], [np.nan], [0.25]])
+    lists = {"test": (np.array([[3]] * 3), scores), "test_label_pred": (np.array([[4], [5], [6]]), scores)}
+    found = slates(lists, {"test": np.array([2, 7, 9])})
+    told = zip(*(found[name].to_pylist() for name in ("split", "decoder", "user", "item")), strict=True)
+    assert list(told) == [
+        *(("test", "list", user, 3) for user in (2, 7, 9)),
+        *(("test_label_pred", "label", user, item) for user, item in ((0, 4), (2, 6))),
+    ]
 
 
 def test_settings_hold_recif_to_how_it_is_published() -> None:

@@ -19,14 +19,16 @@ import torch
 from safetensors.torch import save
 
 from stages.baselines import loop, popularity, ranking, rearec, sasrec, sasrec_bce, transitions
+from stages.baselines.asked import Asked
 from stages.baselines.attention import ItemEncoder, Size, causal, up_to
-from stages.baselines.base import SPLITS
 from stages.baselines.rearec import Reasoner
+from stages.baselines.self_attention import LOSSES, Sasrec
+from stages.baselines.task_asked import SPLITS
 from stages.baselines.windows import Windows, padded, rows
 from stages.core.cells import axis_of
 from stages.core.errors import InputError
 from stages.core.params import modules
-from tests.small_histories import OWN, SCHEDULE, SIZE, N, given, histories, log
+from tests.small_histories import OWN, SCHEDULE, SIZE, N, given, histories, listed, log
 
 GOLDEN = Path(__file__).parent / "golden" / "lists.json"
 COUNTED = {
@@ -62,7 +64,7 @@ def first_lists(folder):
     """Of every baseline: the test lists of the log's first ten users with a target."""
     corpus, found = log(), {}
     for name, (module, own) in COUNTED.items():
-        found[name] = module.recommend(corpus, own, "test", True, 1)[0][:10].tolist()
+        found[name] = listed(module, corpus, own, "test", True)[0][:10].tolist()
     for name in LEARNT:
         found[name] = recommend(name, corpus, folder).lists["test"][0][:10].tolist()
     return found
@@ -115,6 +117,33 @@ def test_nothing_to_learn_from_and_nothing_to_judge_by(name, tmp_path):
         recommend(name, histories([[0, 1, 2], [1, 2, 0], [1]], 3), tmp_path)
     with pytest.raises(InputError, match=f"{name}: no validation item to judge an epoch by"):
         recommend(name, histories([[0, 1], [1, 2]], 3), tmp_path)
+
+
+def test_lists_of_some_items_are_the_ranking_of_these(tmp_path):
+    """As asked of a task, by both encoders; behind no context there is neither a list nor a score."""
+    for learner in (sasrec_learner(tmp_path), rearec_learner(tmp_path)):
+        learner.model.eval()
+        torch.nn.init.normal_(learner.model.items.weight)
+        items, contexts = np.array([0, 5, 6, 13]), [np.array([3, 1, 4]), np.array([], dtype=np.int64), np.arange(12)]
+        asked = Asked("test_video", contexts, 5, among=items)
+        found, scores = learner.ranked(asked)
+        everything, values = learner.ranked(replace(asked, among=None, length=N))
+        for row in (0, 2):
+            order = [place for place, item in enumerate(everything[row]) if item in items]
+            assert found[row].tolist() == [*everything[row, order], -1]
+            assert scores[row, :4] == pytest.approx(values[row, order], rel=1e-5)
+            judged = learner.judged(replace(asked, contexts=[contexts[row]] * N, candidates=everything[row]))
+            assert judged == pytest.approx(values[row], rel=1e-5)
+        assert (found[1].tolist(), scores[1].tolist()) == ([-1] * 5, [0] * 5)
+        assert np.isnan(learner.judged(replace(asked, candidates=np.array([1, 1, 1])))).tolist() == [False, True, False]
+
+
+def test_an_unknown_candidate_has_no_score(tmp_path):
+    learner = sasrec_learner(tmp_path)
+    asked = Asked("test_label_pred", [np.array([3]), np.array([4])], 1, candidates=np.array([-1, 2]))
+    items, scores = asked.answered(learner)
+    assert items.tolist() == [[-1], [2]]
+    assert np.isnan(scores[:, 0]).tolist() == [True, False]
 
 
 def test_equal_scores_lower_item_first():
@@ -214,6 +243,12 @@ def test_undisturbed_steps_are_the_steps():
     assert not torch.isclose(model.disturbed(thought, causal(items), memories, 0.1), thought[:, :, 1:]).all(3).any()
 
 
+def sasrec_learner(folder):
+    params, told = sasrec.Params(**SCHEDULE | SIZE | OWN["sasrec"]), given(log(), folder)
+    told.checkpoint.drop()
+    return Sasrec(told, params, LOSSES["ce"], "sasrec")
+
+
 def rearec_learner(folder, **own):
     return rearec.Rearec(given(log(), folder), rearec.Params(**SCHEDULE | SIZE | OWN["rearec"] | own))
 
@@ -275,10 +310,10 @@ class Steady:
     def loss(self, batch):
         return -batch * self.model.weight.sum(), torch.tensor(batch)
 
-    def lists(self, split, users):
+    def ranked(self, asked):
         """The targets of as many users as are told, and nothing for the others."""
-        items = np.full((len(users), 10), -1)
-        items[: self.hits[self.looks], 0] = self.corpus.target(split)[users][: self.hits[self.looks]]
+        items = np.full((len(asked.users), 10), -1)
+        items[: self.hits[self.looks], 0] = self.corpus.target(asked.split)[asked.users][: self.hits[self.looks]]
         self.looks += 1
         return items, np.zeros(items.shape)
 

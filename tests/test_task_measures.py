@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from stages.measures import diversity, tasks
+from stages.measures import diversity, task_summary, tasks
+from stages.measures.slates import Lists
 from stages.measures.tasks import Answers
 
 # Sample 0: the first answer, 5, comes third, and 7 stands there twice. 1: nothing was predicted. 2: one of one.
@@ -94,6 +96,35 @@ def test_auc_leaves_out_and_counts_missing_scores():
     scores = np.array([0.8, np.nan, 0.5, 0.5, 0.2, np.nan])
     labels = np.array([True, True, True, False, False, False])
     assert tasks.label_auc(scores, labels) == (3.5 / 4, 2)
+
+
+def test_interval_of_auc_is_that_of_drawn_samples():
+    """Against scikit-learn on each draw: scores of few values, so that there are ties; some have none."""
+    made = np.random.default_rng(1)
+    labels = made.random(60) < 0.4
+    scores = made.integers(0, 6, 60) + 2.0 * labels
+    scores[[3, 17, 40]] = np.nan
+    generator, drawn = np.random.default_rng(7), []
+    for _ in range(300):
+        chosen = generator.integers(60, size=60, dtype=np.int32)
+        chosen = chosen[~np.isnan(scores[chosen])]
+        drawn.append(roc_auc_score(labels[chosen], scores[chosen]))
+    found = task_summary.auc_interval(scores, labels, 300, 0.9, np.random.default_rng(7))
+    assert found == pytest.approx(np.quantile(drawn, [0.05, 0.95]), abs=1e-12)
+    table = pa.table({"label": labels})
+    lists = Lists(np.flatnonzero(~np.isnan(scores)), np.zeros((57, 1), dtype=np.int64))
+    told = task_summary.labels(table, lists, scores[lists.user], 300, 0.9, np.random.default_rng(7))
+    assert told["auc"] == pytest.approx([tasks.label_auc(scores, labels)[0], *found], abs=1e-12)
+    assert (told["samples"], told["without_score"]) == ([60], [3])
+
+
+def test_interval_of_auc_without_both_labels():
+    """Of one positive and one negative, half of the draws have both; of one label alone, none has."""
+    generator = np.random.default_rng(1)
+    scores, labels = np.array([0.0, 1.0]), np.array([False, True])
+    assert task_summary.auc_interval(scores, labels, 50, 0.9, generator).tolist() == [1, 1]
+    assert np.isnan(task_summary.auc_interval(scores, np.array([True, True]), 50, 0.9, generator)).all()
+    assert np.isnan(task_summary.auc_interval(scores * np.nan, labels, 50, 0.9, generator)).all()
 
 
 def test_entropy_of_labels():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.baselines.asked import Asked, of_users
 from stages.baselines.prefixes import Prefixes
 from stages.baselines.t5_steps import Steps
 from stages.baselines.tiger_learner import Tiger
@@ -32,14 +33,15 @@ def make(tmp_path):
     return build
 
 
-def read(tiger: Tiger, user: int, items: np.ndarray) -> torch.Tensor:
-    """What the encoder reads of a user, by hand."""
+def read(tiger: Tiger, user: int | None, items: np.ndarray) -> torch.Tensor:
+    """What the encoder reads of a user, by hand; of nobody and nothing, the token that starts the decoder."""
     last = items[-tiger.params.history_items :]
     codes = [1 + 7 + 4 * level + code for item in last for level, code in enumerate(CODES[item])]
-    return torch.tensor([[int(tiger.user_token[user]), *codes]])
+    first = [] if user is None else [int(tiger.user_token[user])]
+    return torch.tensor([[*first, *codes] or [0]])
 
 
-def every_score(tiger: Tiger, user: int, items: np.ndarray) -> np.ndarray:
+def every_score(tiger: Tiger, user: int | None, items: np.ndarray) -> np.ndarray:
     """Score of each item by one pass of transformers per item, without a cache: the softmax over its level's codes."""
     scores = []
     for codes in CODES:
@@ -58,7 +60,7 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, exclude_seen):
     tiger = make(exclude_seen=exclude_seen)
     log, users = tiger.given.histories, np.array([0, 3, 17, 39])
     for split in ("valid", "test"):
-        items, scores = tiger.lists(split, users)
+        items, scores = tiger.ranked(of_users(log, split, users, exclude_seen, N))
         for row, user in enumerate(users):
             context = log.context(user, split)
             exact = every_score(tiger, user, context)
@@ -70,19 +72,35 @@ def test_a_wide_beam_is_a_ranking_of_the_whole_catalogue(make, exclude_seen):
             assert (items[row, len(order) :] == -1).all()
 
 
+def test_lists_of_some_items_are_the_ranking_of_these(make):
+    """As asked of a task: nobody's history, some items, nothing left out; and each of them by itself."""
+    tiger, items = make(), np.array([1, 2, 7, 11, 12, 20])
+    contexts = [np.array([3, 1, 4]), np.array([2]), np.array([], dtype=np.int64)]
+    asked = Asked("test_video", contexts, 8, among=items)
+    found, scores = tiger.ranked(asked)
+    for row, context in enumerate(contexts):
+        exact = every_score(tiger, None, context)
+        order = items[np.argsort(-exact[items], kind="stable")]
+        assert found[row].tolist() == [*order, -1, -1]
+        assert scores[row, :6] == pytest.approx(exact[order], abs=1e-4)
+        judged = tiger.judged(replace(asked, contexts=[context] * len(CODES), candidates=np.arange(len(CODES))))
+        assert judged == pytest.approx(exact, abs=1e-4)
+
+
 def test_lists_do_not_hang_on_who_is_searched_with_whom(make):
-    tiger = make(list_length=5)
+    tiger = make()
     users = np.arange(40)
-    items, scores = tiger.lists("test", users)
+    asked = of_users(tiger.given.histories, "test", users, True, 5)
+    items, scores = tiger.ranked(asked)
     for part in (users[:1], users[7:12], users[::-1]):
-        again = tiger.lists("test", part)
+        again = tiger.ranked(asked.part(part))
         assert np.array_equal(again[0], items[part])
         assert again[1] == pytest.approx(scores[part], abs=1e-5)
 
 
 def test_an_empty_history_is_its_user_alone(make):
     tiger = make()
-    found = tiger._searched(np.array([3]), [np.array([], dtype=np.int64)])
+    found = tiger.ranked(Asked("test", [np.array([], dtype=np.int64)], N, np.array([3])))
     exact = every_score(tiger, 3, np.array([], dtype=np.int64))
     assert found[0][0].tolist() == np.argsort(-exact, kind="stable").tolist()
 

@@ -7,33 +7,30 @@ Its module declares, beside `Params`, on which axis of params.yaml it stands, an
     def recommend(given: Given, params: Params) -> Outcome: ...
 
 Every stage imports the module for its `Params`, so what takes long to import belongs into the functions that use it.
-Baselines that only count (`popularity`, `transitions`) take the histories alone and know nothing of this file.
+Baselines that only count (`popularity`, `transitions`) know nothing of this file: in the place of AXIS and `recommend`
+they declare
+
+    def ranker(histories: Histories, params: Params) -> Ranker: ...    # stages/baselines/asked.py
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stages.core.checkpoints import Checkpoint
+from stages.baselines.asked import Asked, Lists, Ranker
+from stages.baselines.task_asked import everything, slates
+from stages.core.checkpoints import Checkpoint, model_state
 from stages.core.curves import Curve
 from stages.core.files import fresh_folder, write_table
 from stages.core.language_models import Backbone
-from stages.core.schema import slate_table
+from stages.core.stage import log
 from stages.corpus.histories import Histories, Ints
-
-Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
-Lists = tuple[Ints, Floats]
-"""Items [U, n], best first, -1 where there is none, and their scores [U, n], 0 where there is none."""
-
-SPLITS = ("test", "valid")  # in the order of the slates
+from stages.corpus.tasks import Tasks
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,14 @@ class Given:
     seed: int
     device: torch.device
     checkpoint: Checkpoint
-    """Claimed; the stage drops it."""
+    """Claimed; dropped when what comes of it is written."""
     curve: Curve
+    tasks: Tasks | None
+    """What the corpus asks beside next items. Nothing is learnt from them."""
+
+    def asked(self, length: int) -> list[Asked]:
+        """What the slates hold; length: of the users' lists."""
+        return everything(self.histories, self.users, self.tasks, self.exclude_seen, length)
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,11 @@ class GivenModels(Given):
     """Its section in params.yaml."""
 
 
-class Learner(Protocol):
-    """A model, what it is taught, and its lists. A batch is what `loss` takes; the loop does not look inside."""
+class Learner(Ranker, Protocol):
+    """A model, what it is taught, and its lists. A batch is what `loss` takes; the loop does not look inside.
+
+    It ranks and judges as the model is, in evaluation mode.
+    """
 
     @property
     def model(self) -> nn.Module:
@@ -83,28 +89,34 @@ class Learner(Protocol):
         torch's generators are seeded for the step: what is drawn from them is the same whenever the step is taken.
         """
 
-    def lists(self, split: str, users: Ints) -> Lists:
-        """Lists of the users [U] from their contexts in the split, by the model as it is, in evaluation mode."""
-
 
 @dataclass(frozen=True)
 class Outcome:
     """What a baseline comes to."""
 
     lists: dict[str, Lists]
-    """By split, for the users of `Given.users` in their order."""
+    """By split, for the users of `Given.users` in their order, or for the samples of a task; see Asked.answered."""
     weights: dict[str, Tensor]
     """The trained weights that made the lists."""
 
-    def write(self, users: dict[str, Ints], slates: Path, model: Path) -> None:
-        """Write the lists as one table of slates, and the weights as <model>/model.safetensors."""
-        tables = [slate_table(users[split], split, "list", *self.lists[split]) for split in SPLITS]
+    @classmethod
+    def of(cls, learner: Learner, given: Given, length: int, **further: Tensor) -> Self:
+        """Answer all that is asked. length: of the users' lists; further: what is kept beside the model's weights."""
+        lists = {asked.split: asked.answered(learner) for asked in given.asked(length)}
+        return cls(lists, {**model_state("model", learner.model), **further})
+
+    def write(self, given: Given, into: Path, model: Path) -> None:
+        """Write the lists as one table of slates, and the weights as <model>/model.safetensors. Nothing is left to take
+        up again then.
+        """
         with fresh_folder(model) as folder:
             save_file(
                 {name: weight.detach().cpu().contiguous() for name, weight in self.weights.items()},
                 folder / "model.safetensors",
             )
-        write_table(slates, pa.concat_tables(tables).combine_chunks())
+        write_table(into, slates(self.lists, given.users))
+        given.checkpoint.drop()
+        log.info("%s: %d users", into, len(given.users["test"]))
 
 
 def device() -> torch.device:

@@ -13,13 +13,13 @@ from torch.nn.functional import cross_entropy
 
 from stages.action_spaces.base import Prompts, pad
 from stages.action_spaces.trie import Trie
-from stages.baselines.base import SPLITS, GivenModels, Lists, Outcome
+from stages.baselines.asked import Asked
+from stages.baselines.base import GivenModels, Outcome
 from stages.baselines.lcrec import Params
 from stages.baselines.lcrec_tasks import Lessons, Row, Spelling, trained_tokenizer
 from stages.baselines.loop import train
-from stages.baselines.trie_beam import by_length, likeliest
+from stages.baselines.trie_beam import Search
 from stages.baselines.windows import Windows
-from stages.core.checkpoints import model_state
 from stages.core.language_models import Backbone
 from stages.corpus.histories import Ints
 from stages.policy import backbone
@@ -29,12 +29,13 @@ from stages.policy.sharing import Reading
 PASS = 4096  # tokens of examples, padding included, that are read in one pass: what a CPU's caches hold
 
 
-class LcRec:
+class LcRec(Search):
     """A language model with the ids of a catalogue."""
 
     def __init__(self, given: GivenModels, params: Params, codes: Ints, body: Backbone) -> None:
         """Take the ids of the items, codes [N, D]."""
         self.given, self.params, self.mixed = given, params, body.precision == "bf16"
+        self.beam_width = params.beam_width
         own = backbone.tokenizer(given.backbone)
         self.tokenizer = tokenizer = own or trained_tokenizer(given.histories, params.vocabulary)
         self.trie = Trie(codes).to(given.device)
@@ -69,22 +70,11 @@ class LcRec:
         before = states[:, :-1][written[:, 1:]]  # a response has a prompt before it
         return cross_entropy(output_logits(self.model, before, None), tokens[written], reduction="none")
 
-    def lists(self, split: str, users: Ints) -> Lists:
-        """The likeliest items, less those of the context where seen items are excluded."""
-        contexts = [self.given.histories.context(user, split) for user in users]
-
-        def search(part: Ints) -> tuple[Tensor, Tensor]:
-            return self._searched([contexts[row] for row in part])
-
-        return by_length(contexts, search, f"lcrec, {split} lists")
-
-    @torch.no_grad()
-    def _searched(self, contexts: list[Ints]) -> tuple[Tensor, Tensor]:
-        rows = [self.spelling.history(own[-self.params.history_items :]) for own in contexts]
-        seen = [np.unique(own) if self.given.exclude_seen else own[:0] for own in contexts]
-        asked = Prompts(*pad(rows, 0), pad(seen, -1)[0]).to(self.given.device)
-        writer = _Writer(Reading(self.model, asked), self.columns)
-        return likeliest(writer, self.trie, asked.banned, self.params.beam_width, self.params.list_length)
+    def read(self, asked: Asked) -> "_Writer":
+        """The model behind the last items of each context."""
+        tokens, mask = pad([self.spelling.history(own[-self.params.history_items :]) for own in asked.contexts], 0)
+        nothing = torch.full((len(tokens), 1), -1)
+        return _Writer(Reading(self.model, Prompts(tokens, mask, nothing).to(self.given.device)), self.columns)
 
 
 class _Writer:
@@ -113,8 +103,7 @@ def _passes(batch: list[Row]) -> Iterator[list[Row]]:
 
 
 def outcome(given: GivenModels, params: Params, codes: Ints) -> Outcome:
-    """Train on ids [N, D], and make the lists of both splits."""
+    """Train on ids [N, D], and answer all that is asked."""
     learner = LcRec(given, params, codes, given.language_model)
     train(learner, params, given, "lcrec")
-    weights = {**model_state("model", learner.model), "codes": torch.from_numpy(codes)}
-    return Outcome({split: learner.lists(split, given.users[split]) for split in SPLITS}, weights)
+    return Outcome.of(learner, given, params.list_length, codes=torch.from_numpy(codes))

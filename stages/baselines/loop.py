@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from stages.baselines.asked import of_users
 from stages.baselines.base import Given, Learner
 from stages.core.checkpoints import (
     Checkpoint,
@@ -133,7 +134,8 @@ def _look(learner: Learner, schedule: Schedule, given: Given, users: Ints, epoch
     if (epoch + 1) % schedule.evaluate_every and epoch + 1 < schedule.epochs:
         return {}
     learner.model.eval()
-    rank = accuracy.rank_of(learner.lists("valid", users)[0], given.histories.valid[users])
+    asked = of_users(given.histories, "valid", users, given.exclude_seen, schedule.list_length)
+    rank = accuracy.rank_of(learner.ranked(asked)[0], given.histories.valid[users])
     return {
         f"valid_recall@{CUTOFF}": float(accuracy.recall_at_rank(rank, CUTOFF).mean()),
         f"valid_ndcg@{CUTOFF}": float(accuracy.ndcg_at_rank(rank, CUTOFF).mean()),

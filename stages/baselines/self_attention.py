@@ -16,13 +16,13 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from stages.baselines.asked import Asked, Floats, Lists
 from stages.baselines.attention import ItemEncoder, Size
-from stages.baselines.base import SPLITS, Given, Lists, Outcome
+from stages.baselines.base import Given, Outcome
 from stages.baselines.item_losses import Unseen, binary_cross_entropy, cross_entropy, sampled_cross_entropy
 from stages.baselines.loop import Schedule, train
 from stages.baselines.ranking import best_items
 from stages.baselines.windows import Rows, Window, Windows, padded, rows
-from stages.core.checkpoints import model_state
 from stages.core.section import Count
 from stages.core.seeding import derived_seed
 from stages.corpus.histories import Ints
@@ -66,23 +66,42 @@ class ItemLearner(ABC):
         states: Tensor = self.model(items)
         return states[torch.arange(len(items), device=items.device), last]
 
-    def lists(self, split: str, users: Ints) -> Lists:
-        """The best items of the whole catalogue, less those of the context where seen items are excluded."""
-        found = [self._ranked(split, users[start : start + USERS]) for start in range(0, len(users), USERS)]
-        items, scores = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-        return items, scores
+    def ranked(self, asked: Asked) -> Lists:
+        """The best items, less those of the context where seen items are excluded; of no context, none."""
+        items = self._vectors(asked.among)
+        found = [self._best(part, items) for part in asked.parts(USERS)]
+        places, scores = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+        return asked.named(places), scores
+
+    def judged(self, asked: Asked) -> Floats:
+        """The candidates' scores; of no context, none."""
+        return np.concatenate([self._scores(part) for part in asked.parts(USERS)])
 
     @torch.no_grad()
-    def _ranked(self, split: str, users: Ints) -> tuple[Tensor, Tensor]:
-        contexts = [self.given.histories.context(user, split) for user in users]
-        assert all(len(own) for own in contexts), "a user with a target has a training item"
-        items, real = padded([own[-self.length :] for own in contexts], self.given.device)
-        scores = self.represent(items, real.sum(1) - 1) @ self.model.items.weight.T
-        if self.given.exclude_seen:
-            row = np.repeat(np.arange(len(users)), [len(own) for own in contexts])
-            scores[torch.from_numpy(row), torch.from_numpy(np.concatenate(contexts))] = -torch.inf
-        best, value = best_items(scores, self.schedule.list_length)
+    def _best(self, asked: Asked, items: Tensor) -> tuple[Tensor, Tensor]:
+        states, known = self._behind(asked.contexts)
+        scores = (states @ items.T).masked_fill(~known[:, None], -torch.inf)
+        row = np.repeat(np.arange(len(scores)), [len(own) for own in asked.hidden])
+        scores[torch.from_numpy(row), torch.from_numpy(np.concatenate(asked.hidden))] = -torch.inf
+        best, value = best_items(scores, asked.length)
         return best.cpu(), value.cpu()
+
+    @torch.no_grad()
+    def _scores(self, asked: Asked) -> Floats:
+        states, known = self._behind(asked.contexts)
+        scores = (states * self._vectors(asked.candidates)).sum(1).masked_fill(~known, torch.nan)
+        return np.asarray(scores.cpu().numpy())
+
+    def _vectors(self, items: Ints | None) -> Tensor:
+        """Embeddings [n, h] of items [n]; None: of all."""
+        every = self.model.items.weight
+        return every if items is None else every[torch.from_numpy(items).to(every.device)]
+
+    def _behind(self, contexts: Sequence[Ints]) -> tuple[Tensor, Tensor]:
+        """States [B, h] behind contexts, cut to the last `length` items, and whether there are any [B]."""
+        items, real = padded([own[-self.length :] for own in contexts], self.given.device)
+        count = real.sum(1)
+        return self.represent(items, (count - 1).clamp(min=0)), count > 0
 
 
 Score = Callable[["Sasrec", Tensor, Tensor, list[Rows]], Tensor]
@@ -125,8 +144,6 @@ LOSSES: dict[str, Score] = {"ce": Sasrec.full, "bce": Sasrec.against_one, "sampl
 
 
 def outcome(learner: ItemLearner, given: Given, name: str) -> Outcome:
-    """Train, and make the lists of both splits."""
+    """Train, and answer all that is asked."""
     train(learner, learner.schedule, given, name)
-    return Outcome(
-        {split: learner.lists(split, given.users[split]) for split in SPLITS}, model_state("model", learner.model)
-    )
+    return Outcome.of(learner, given, learner.schedule.list_length)

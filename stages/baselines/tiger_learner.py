@@ -15,13 +15,13 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from stages.action_spaces.base import pad
 from stages.action_spaces.trie import Trie
-from stages.baselines.base import SPLITS, Given, Lists, Outcome
+from stages.baselines.asked import Asked
+from stages.baselines.base import Given, Outcome
 from stages.baselines.loop import train
 from stages.baselines.prefixes import Examples, Prefixes
 from stages.baselines.t5_steps import Steps
 from stages.baselines.tiger import Params
-from stages.baselines.trie_beam import by_length, likeliest
-from stages.core.checkpoints import model_state
+from stages.baselines.trie_beam import Search
 from stages.core.seeding import derived_seed
 from stages.corpus.histories import Ints
 
@@ -29,12 +29,12 @@ START = PADDING = 0
 GROUP = 32  # histories that a CPU encodes at once, in training: what its caches hold
 
 
-class Tiger:
+class Tiger(Search):
     """A T5 over the ids of a catalogue."""
 
     def __init__(self, given: Given, params: Params, codes: Ints) -> None:
         """Take the ids of the items, codes [N, D]."""
-        self.given, self.params = given, params
+        self.given, self.params, self.beam_width = given, params, params.beam_width
         self.trie = Trie(codes).to(given.device)
         first = 1 + params.user_tokens + self.trie.size * np.arange(codes.shape[1])  # [D] the token of code 0
         self.tokens = codes + first  # [N, D]
@@ -80,35 +80,23 @@ class Tiger:
             count += int((labels >= 0).sum())
         return total, torch.tensor(count, device=self.given.device)
 
-    def lists(self, split: str, users: Ints) -> Lists:
-        """The likeliest items, less those of the context where seen items are excluded."""
-        contexts = [self.given.histories.context(user, split) for user in users]
-
-        def search(part: Ints) -> tuple[Tensor, Tensor]:
-            return self._searched(users[part], [contexts[row] for row in part])
-
-        return by_length(contexts, search, f"tiger, {split} lists")
-
-    @torch.no_grad()
-    def _searched(self, users: Ints, contexts: list[Ints]) -> tuple[Tensor, Tensor]:
-        tokens, mask = self._read(users, [own[-self.params.history_items :] for own in contexts])
-        states = self.model.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
-        seen = [np.unique(own) if self.given.exclude_seen else own[:0] for own in contexts]
-        writer = _Writer(self, Steps(self.model, states, mask))
-        banned = pad(seen, -1)[0].to(self.given.device)
-        return likeliest(writer, self.trie, banned, self.params.beam_width, self.params.list_length)
+    def read(self, asked: Asked) -> "_Writer":
+        """The decoder behind the last items of each context, and behind its user where he is told."""
+        tokens, mask = self._read(asked.users, [own[-self.params.history_items :] for own in asked.contexts])
+        with torch.no_grad():
+            states = self.model.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        return _Writer(self, Steps(self.model, states, mask))
 
     def logits(self, states: Tensor, columns: Tensor) -> Tensor:
         """Logits [.., C] of the tokens `columns` [C] from the decoder's states [.., h]."""
         return linear(states * self.model.model_dim**-0.5, self.model.lm_head.weight[columns])
 
-    def _read(self, users: Ints, histories: list[Ints]) -> tuple[Tensor, Tensor]:
-        """What the encoder reads [B, S], padded on the right, and its mask."""
-        rows = [
-            np.concatenate([self.user_token[user : user + 1], self.tokens[items].ravel()])
-            for user, items in zip(users, histories, strict=True)
-        ]
-        tokens, mask = pad(rows, PADDING)
+    def _read(self, users: Ints | None, histories: list[Ints]) -> tuple[Tensor, Tensor]:
+        """What the encoder reads [B, S], padded on the right, and its mask. Of nobody and nothing it is START."""
+        rows = [self.tokens[items].ravel() for items in histories]
+        if users is not None:
+            rows = [np.r_[self.user_token[user], own] for user, own in zip(users, rows, strict=True)]
+        tokens, mask = pad([own if len(own) else np.array([START]) for own in rows], PADDING)
         return tokens.to(self.given.device), mask.to(self.given.device)
 
     def _labels(self, target: Ints) -> Tensor:
@@ -151,11 +139,10 @@ class _Writer:
 
 
 def outcome(given: Given, params: Params, codes: Ints) -> Outcome:
-    """Train on ids [N, D], and make the lists of both splits."""
+    """Train on ids [N, D], and answer all that is asked."""
     learner = Tiger(given, params, codes)
     train(learner, params, given, "tiger")
-    weights = {**model_state("model", learner.model), "codes": torch.from_numpy(codes)}
-    return Outcome({split: learner.lists(split, given.users[split]) for split in SPLITS}, weights)
+    return Outcome.of(learner, given, params.list_length, codes=torch.from_numpy(codes))
 
 
 def _config(params: Params, vocabulary: int) -> T5Config:

@@ -10,15 +10,13 @@ use the same counts. Left out: any normalisation by popularity.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
+from stages.baselines.asked import Asked, Floats, Lists
 from stages.core.section import Count, Rate, Section
 from stages.corpus.histories import Histories, Ints
 
-Floats = npt.NDArray[np.float64]
-
-ROWS = 1024  # users ranked at once
+ROWS = 1024  # contexts ranked at once
 DECIMALS = 9  # scores that differ only by the order of a sum have to tie
 
 
@@ -35,22 +33,36 @@ class Params(Section):
     """n, items per list."""
 
 
-def recommend(histories: Histories, params: Params, split: str, exclude_seen: bool, seed: int) -> tuple[Ints, Floats]:
-    """Lists for the users with a target in the split: items [U, n], best first, and their scores.
+def ranker(histories: Histories, params: Params) -> "Transitions":
+    """Ready to recommend from the counts of the training parts. Nothing is random."""
+    return Transitions(histories, params)
 
-    Counts come from the training part alone, for both splits. Nothing is random.
-    """
-    users = np.flatnonzero(histories.target(split) >= 0)
-    matrix = transition_matrix(histories, params.window)
-    items = np.empty((len(users), params.list_length), dtype=np.int64)
-    values = np.empty(items.shape)
-    for start in range(0, len(users), ROWS):
-        contexts = [histories.context(user, split) for user in users[start : start + ROWS]]
-        found = scores(matrix, contexts, params)
-        hidden = contexts if exclude_seen else None
-        part = slice(start, start + ROWS)
-        items[part], values[part] = rank_items(found, hidden, histories.train_count, params.list_length)
-    return items, values
+
+class Transitions:
+    """The items by what followed a context's last ones."""
+
+    def __init__(self, histories: Histories, params: Params) -> None:
+        self.matrix, self.params = transition_matrix(histories, params.window), params
+        self.train_count = histories.train_count
+
+    def ranked(self, asked: Asked) -> Lists:
+        """Lists and their scores; see rank_items."""
+        count = self.train_count if asked.among is None else self.train_count[asked.among]
+        found = []
+        for part in asked.parts(ROWS):
+            score = scores(self.matrix, part.contexts, self.params)
+            own = score if asked.among is None else score[:, asked.among]
+            found.append(rank_items(own, part.hidden, count, asked.length))
+        places, values = (np.concatenate(own) for own in zip(*found, strict=True))
+        return asked.named(places), values
+
+    def judged(self, asked: Asked) -> Floats:
+        """The scores of the candidates, 0 for one that followed none of the context's last items."""
+        found = []
+        for part in asked.parts(ROWS):
+            score = scores(self.matrix, part.contexts, self.params)
+            found.append(np.asarray(score[np.arange(len(part.contexts)), part.candidates]))
+        return np.concatenate(found)
 
 
 def transition_matrix(histories: Histories, window: int) -> sparse.csr_array:

@@ -1,6 +1,6 @@
 """Beam search for the items that a model is likeliest to write, code by code, inside the trie of the catalogue.
 
-    score(item) = sum over its levels of log softmax over all codes of the level, at the item's code
+    score(item) = sum over its levels of log softmax over all codes of the level, at the item's code   (nats)
 
 What cannot be recommended is closed in the trie, and keeps its share of the softmax: an item does not rise because the
 user has seen those that begin like it. stages/policy/beam.py renormalises over what is open instead, as RL samples.
@@ -8,16 +8,19 @@ user has seen those that begin like it. stages/policy/beam.py renormalises over 
 B users, K beams, C codes per level, W children of the widest node of a level.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from stages.action_spaces.base import pad as padded
 from stages.action_spaces.trie import ROOT, Trie
-from stages.baselines.base import Lists
+from stages.baselines.asked import Asked, Floats, Lists
 from stages.core.stage import progress
 from stages.corpus.histories import Ints
 
@@ -68,14 +71,64 @@ def _best(items: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return pad(items.masked_fill(none, -1), behind, value=-1), pad(scores.masked_fill(none, 0.0), behind)
 
 
-def by_length(contexts: list[Ints], search: Callable[[Ints], tuple[Tensor, Tensor]], what: str) -> Lists:
-    """Lists of all contexts in their order, searched a part at a time, like lengths together, so that little is padded.
+@torch.no_grad()
+def scores_of(writer: Writer, codes: Tensor) -> Tensor:
+    """Score [B] of one item for each row, by its codes [B, D]: the one that `likeliest` gives it."""
+    logits, first = writer.start(), torch.zeros_like(codes[:, :1])
+    score = logits.new_zeros(len(logits), dtype=torch.float32)
+    for level in range(codes.shape[1]):
+        if level:
+            logits = writer.go_on(first, codes[:, level - 1 : level], level)
+        score += logits[:, 0].float().log_softmax(-1).gather(1, codes[:, level : level + 1])[:, 0]
+    return score
 
-    search: numbers of contexts -> items and scores; what: is said beside the progress bar.
+
+class Search(ABC):
+    """Lists and scores of a model that writes ids, items of like contexts together."""
+
+    trie: Trie
+    beam_width: int
+
+    @abstractmethod
+    def read(self, asked: Asked) -> Writer:
+        """The model behind the contexts, cut to what it reads."""
+
+    def ranked(self, asked: Asked) -> Lists:
+        """The likeliest items, less those of the context where seen items are excluded."""
+        trie = self.trie if asked.among is None else held_to(self.trie, asked.among)
+
+        def search(part: Asked) -> tuple[Tensor, Tensor]:
+            banned = padded([np.unique(own) for own in part.hidden], -1)[0].to(trie.node.device)
+            return likeliest(self.read(part), trie, banned, max(self.beam_width, asked.length), asked.length)
+
+        items, scores = _by_length(asked, search)
+        return items, scores
+
+    def judged(self, asked: Asked) -> Floats:
+        """Log-probabilities of the candidates' ids."""
+
+        def search(part: Asked) -> tuple[Tensor]:
+            own = torch.from_numpy(part.candidates).to(self.trie.codes.device)
+            return (scores_of(self.read(part), self.trie.codes[own].long()),)
+
+        return _by_length(asked, search)[0]
+
+
+def held_to(trie: Trie, items: Ints) -> Trie:
+    """The tree of some items [n] of a trie, ascending, with the numbers and codes that they have there."""
+    own = Trie(trie.codes.cpu().numpy()[items])
+    chosen, whole = torch.from_numpy(items), torch.full_like(trie.node.cpu(), ROOT)
+    whole[chosen] = own.node
+    own.node, own.items, own.codes, own.size = whole, chosen[own.items.long()].int(), trie.codes, trie.size
+    return own.to(trie.node.device)
+
+
+def _by_length(asked: Asked, search: Callable[[Asked], tuple[Tensor, ...]]) -> tuple[npt.NDArray[Any], ...]:
+    """What is found behind all contexts in their order, a part at a time, like lengths together, so that little is
+    padded.
     """
-    order = np.argsort([-len(own) for own in contexts], kind="stable")
+    order = np.argsort([-len(own) for own in asked.contexts], kind="stable")
     parts = [order[start : start + USERS] for start in range(0, len(order), USERS)]
-    found = [search(part) for part in progress(parts, what)]
-    items, scores = (torch.cat(tensors).cpu().numpy() for tensors in zip(*found, strict=True))
+    found = [search(asked.part(part)) for part in progress(parts, f"{asked.split} lists")]
     back = np.argsort(order)
-    return items[back], scores[back]
+    return tuple(torch.cat(own).cpu().numpy()[back] for own in zip(*found, strict=True))

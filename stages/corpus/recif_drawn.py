@@ -13,7 +13,8 @@ PER_TOPIC = {"video": 20, "ad": 8, "goods": 12}
 HISTORY = {"video": (20, 60), "ad": (3, 12), "goods": (6, 24)}  # items, from and to
 TARGETS = {"video": 10, "ad": 4, "goods": 4}  # at most
 HELD_OUT = 4  # one user in so many
-NOISE = 0.1
+STRAY = 0.4  # share of the videos that are of any topic
+NOISE = 0.05  # share of the videos that are watched against the user's taste, or not watched for all that
 
 
 @dataclass(frozen=True)
@@ -76,19 +77,32 @@ def draw_user(number: int, items: dict[str, Items], generator: np.random.Generat
         history[name] = own[generator.integers(2, size=generator.integers(least, most + 1)), 0]
         history[name] = history[name] + generator.integers(items[name].count, size=len(history[name]))
         target[name] = generator.permutation(own.ravel())[: generator.integers(1, TARGETS[name] + 1)]
+    history["video"] = _with_strays(history["video"], items["video"], generator)
+    places = _with_strays(target["video"], items["video"], generator)
+    target["video"] = places[np.sort(np.unique(places, return_index=True)[1])]
     behaviours = {
-        when: _behaviours(items["video"].codes[own["video"]], generator)
+        when: _behaviours(topics, own["video"], items["video"], generator)
         for when, own in (("history", history), ("target", target))
     }
     return User(10**7 + 37 * number, number % HELD_OUT == 1, topics, history, target, behaviours)
 
 
-def _behaviours(codes: Ints, generator: np.random.Generator) -> np.ndarray:
-    """[n, 5]: the second code's behaviour, longview, like, follow or forward; noise drops it for `not_interested`."""
-    found = np.zeros((len(codes), len(BEHAVIOURS)), np.int64)
-    shown = codes[:, 1] // 16
-    noise = generator.random(len(codes)) < NOISE
-    found[np.arange(len(codes)), np.where(noise, len(BEHAVIOURS) - 1, shown)] = 1
+def _with_strays(places: Ints, items: Items, generator: np.random.Generator) -> Ints:
+    """Places [n] of which some are of any item instead."""
+    stray = generator.random(len(places)) < STRAY
+    return np.where(stray, generator.integers(len(items.ids), size=len(places)), places)
+
+
+def _behaviours(topics: Ints, places: Ints, items: Items, generator: np.random.Generator) -> np.ndarray:
+    """[n, 5]: what is of the user's topics is watched for long, and then the second code tells whether it calls forth
+    like, follow, forward or nothing more; of the rest a little is `not_interested`.
+    """
+    found = np.zeros((len(places), len(BEHAVIOURS)), np.int64)
+    watched = np.isin(places // items.count, topics) ^ (generator.random(len(places)) < NOISE)
+    kind = items.codes[places, 1] // 16
+    found[watched, kind[watched]] = 1
+    found[:, 0] = watched
+    found[:, -1] = ~watched & (generator.random(len(places)) < NOISE)
     return found
 
 

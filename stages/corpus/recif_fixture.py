@@ -1,9 +1,11 @@
 """A small set in RecIF's form, drawn: the published files, columns, types and quirks, none of the published data.
 
 What is planted, so that a model has something to find that popularity has not:
-- a user lives in two of TOPICS topics, whose items the histories and targets of all three domains are from; the first
-  code of a Semantic ID tells topic and domain
-- an item's second code tells which behaviour its viewers show; a tenth of the behaviours is drawn at random
+- a user lives in two of TOPICS topics, whose items the histories and targets of all three domains are from, but for
+  a share STRAY of the videos, which are of any topic; the first code of a Semantic ID tells topic and domain
+- videos of the user's topics are watched for long, strays are not, but for a share NOISE of either; so what label_pred
+  asks hangs on user and item together, and every item is watched by some and skipped by others
+- an item's second code tells whether those who watch it for long like it, follow or forward as well
 - a keyword is a topic's name, and calls for what the user did there
 Items of a topic are equally popular but for chance, and topics as well.
 

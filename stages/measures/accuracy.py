@@ -83,5 +83,15 @@ def auc(scores: Floats, labels: Bools) -> float:
     return float((midrank[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def weighted_auc(scores: Floats, labels: Bools, weights: Floats) -> Floats:
+    """[R] the same of samples that each count `weights` [R, n] times: ties half, NaN where a class has no weight."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])  # of the runs of equal scores
+    ordered = weights[:, order]
+    positive, negative = (np.add.reduceat(ordered * own[order], starts, axis=1) for own in (labels, ~labels))
+    below = negative.cumsum(axis=1) - negative / 2
+    return _over((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+
+
 def _over(value: Floats, base: Floats) -> Floats:
     return np.asarray(np.divide(value, base, out=np.full(len(base), np.nan), where=base > 0))

@@ -5,6 +5,8 @@ ratios of sums need only the resampled sums. Coverage is neither: a resample lac
 bootstrap is biased downwards, and coverage has no interval here.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,17 +15,19 @@ Floats = npt.NDArray[np.float64]
 CELLS = 2**21  # resamples x users that are held at once (16 MiB)
 
 
-def resampled_sums(values: Floats, resamples: int, generator: np.random.Generator) -> Floats:
-    """Sums over the users of each resample: values [U, M] -> [resamples, M]. Same generator state, same weights."""
-    users = len(values)
-    sums = np.empty((resamples, values.shape[1]))
-    weights = np.empty((max(1, min(resamples, CELLS // users)), users))  # written over: fresh memory is slow
+def resampled_weights(users: int, resamples: int, generator: np.random.Generator) -> Iterator[Floats]:
+    """How often each user is drawn in each resample, [n, U] at a time, which is written over: n sums to `resamples`."""
+    weights = np.empty((max(1, min(resamples, CELLS // users)), users))  # fresh memory is slow
     for start in range(0, resamples, len(weights)):
         part = weights[: resamples - start]
         for row in part:
             row[:] = np.bincount(generator.integers(users, size=users, dtype=np.int32), minlength=users)
-        sums[start : start + len(part)] = part @ values
-    return sums
+        yield part
+
+
+def resampled_sums(values: Floats, resamples: int, generator: np.random.Generator) -> Floats:
+    """Sums over the users of each resample: values [U, M] -> [resamples, M]. Same generator state, same weights."""
+    return np.concatenate([weights @ values for weights in resampled_weights(len(values), resamples, generator)])
 
 
 def percentiles(statistics: Floats, confidence: float) -> Floats:

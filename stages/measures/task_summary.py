@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.measures import bootstrap, tasks
+from stages.measures import accuracy, bootstrap, tasks
 from stages.measures.slates import Lists
 from stages.measures.summary import mean
 from stages.measures.tasks import Answers
@@ -50,10 +50,37 @@ def over_samples(
     return found | {"samples": [len(next(iter(columns.values())))]}
 
 
-def labels(table: pa.Table, lists: Lists, scores: Floats) -> dict[str, list[float]]:
-    """AUC of label_pred, and how many samples have a label and no score. scores: of lists.user, rows of the table."""
+def labels(
+    table: pa.Table,
+    lists: Lists,
+    scores: Floats,
+    resamples: int,
+    confidence: float,
+    generator: np.random.Generator,
+) -> dict[str, list[float]]:
+    """AUC of label_pred with its bounds, and how many samples have a label and no score.
+
+    scores: of lists.user, rows of the table.
+    """
     label = table["label"].to_numpy(zero_copy_only=False).astype(bool)
     every = np.full(len(label), np.nan)
     every[lists.user] = scores
     auc, missing = tasks.label_auc(every, label)
-    return {"auc": [auc], "samples": [len(label)], "without_score": [missing]}
+    bounds = auc_interval(every, label, resamples, confidence, generator)
+    return {"auc": [auc, *bounds.tolist()], "samples": [len(label)], "without_score": [missing]}
+
+
+def auc_interval(
+    scores: Floats, labels: Bools, resamples: int, confidence: float, generator: np.random.Generator
+) -> Floats:
+    """[2] bounds of the AUC over samples drawn anew; one without a score is drawn, too, and does not count. A draw
+    without both labels counts for nothing; NaN where no draw has both.
+    """
+    known = np.flatnonzero(~np.isnan(scores))
+    if not len(known):
+        return np.full(2, np.nan)
+    drawn = [
+        accuracy.weighted_auc(scores[known], labels[known], weights[:, known])
+        for weights in bootstrap.resampled_weights(len(scores), resamples, generator)
+    ]
+    return bootstrap.percentiles(np.concatenate(drawn)[:, None], confidence)[:, 0]
