@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.action_spaces.base import Asking, Prompts, pad
+from stages.action_spaces.base import Asking, Prompts, Question, pad
 from stages.action_spaces.shared_ids import in_use, named_columns, shared_trie, standing
 from stages.action_spaces.task_words import COUNT, Words
 from stages.action_spaces.trie import Trie
@@ -61,6 +61,8 @@ class Actions:
         self.new_tokens = max(FIRST_CODE, int(columns.max()) + 1 - self.first_token)
         self.words = None if self.alike is None else Words(self.first_token + self.new_tokens)
         self.new_tokens += 0 if self.words is None else COUNT
+        self.answers = None if self.words is None else self.words.answers
+        self.item_tokens = codes.shape[1]
         self.columns = torch.from_numpy(columns)  # [D, C] token of each code
         self.fingerprint = hashlib.sha256(self.tokens.tobytes()).hexdigest()[:16]
 
@@ -102,13 +104,10 @@ class Actions:
         seen = [np.intersect1d(own, listed) for own, listed in zip(seen, only, strict=True)]
         return Prompts(tokens, mask, pad(seen, -1)[0], pad([np.unique(listed) for listed in only], -1)[0])
 
-    def task_prompts(self, asked: list[tuple[str, str, Ints]]) -> Prompts:
-        """Prompts of RecIF's tasks: task, condition and the items shown, of published ids. Nothing is banned."""
+    def task_prompts(self, asked: list[Question]) -> Prompts:
+        """Prompts of RecIF's tasks, of published ids. Nothing is banned."""
         assert self.words is not None, "tasks come with published ids"
-        rows = [
-            np.concatenate([self.history(shown), self.words.asking(task, condition)])
-            for task, condition, shown in asked
-        ]
+        rows = [np.concatenate([self.history(own.shown), self.words.asking(own.task, own.condition)]) for own in asked]
         tokens, mask = pad(rows, 0)
         return Prompts(tokens, mask, torch.full((len(rows), 1), -1))
 

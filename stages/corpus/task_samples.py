@@ -6,10 +6,14 @@ each behaviour. A cut is drawn in the list that is asked about: what is before i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
+from stages.core.schema import TASK_LESSONS, TASK_POOLS, read
+from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints
 from stages.corpus.recif_parts import PARTS
 from stages.corpus.tasks import JUDGING, Tasks
@@ -17,17 +21,20 @@ from stages.corpus.tasks import JUDGING, Tasks
 SHOWN = {"video": 512, "longview": 100, "ad": 200, "goods": 100, "behaviour": 10}
 TARGETS = 10
 CANDIDATES = 4
+LESSONS, POOLS = "task_lessons.parquet", "task_pools.parquet"  # of an action space whose prompts have pools
 BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
 
 
 class Sample(NamedTuple):
-    """A prompt and what is right; of label_pred the last item shown is the candidate."""
+    """A prompt and what is right; of label_pred the last item shown is the candidate. See Question."""
 
     task: str
     condition: str  # a behaviour or a keyword, or ""
     shown: Ints
     answer: Ints  # each once
     label: bool | None = None
+    user: int = -1  # whose log it is of; -1 for none
+    pool: Ints | None = None  # candidates, best first, where there are any
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,14 @@ class Logs:
         """
         words = {user: [(word, standing(items)) for word, items in own] for user, own in tasks.keywords().items()}
         return cls(histories, lengths, histories.offsets, tasks.parts(), words)
+
+    def epoch(self, seed: int, number: int) -> list[Sample]:
+        """The samples of an epoch, drawn from (seed, epoch, user)."""
+        return [
+            sample._replace(user=int(user))
+            for user in np.flatnonzero(self.lengths)
+            for sample in self.samples(int(user), numpy_generator(seed, "tasks", number, int(user)))
+        ]
 
     def samples(self, user: int, generator: np.random.Generator) -> list[Sample]:
         """One sample of each task that a user's log has something for; of label_pred and keywords, several."""
@@ -106,6 +121,41 @@ class Logs:
             for place in candidates
         ]
         return [*found, *judged]
+
+
+def drawn_samples(folder: Path) -> list[list[Sample]] | None:
+    """Samples of the logs that an action space's folder has with their pools, by draw; None where it has none."""
+    if not (folder / LESSONS).exists():
+        return None
+    found: dict[int, list[Sample]] = {}
+    for row in read(folder / LESSONS, TASK_LESSONS).to_pylist():
+        items = {name: np.array(row[name], dtype=np.int64) for name in ("shown", "answer", "pool")}
+        draw = row.pop("draw")
+        found.setdefault(draw, []).append(Sample(**{**row, **items}))
+    return [found[draw] for draw in sorted(found)]
+
+
+def pools_of(folder: Path, task: str) -> list[Ints] | None:
+    """Pools of a task's test rows, where an action space's folder has them."""
+    if not (folder / POOLS).exists():
+        return None
+    table = read(folder / POOLS, TASK_POOLS)
+    own = table.filter(pc.equal(table["task"], task)).sort_by("sample")
+    return [np.array(pool, dtype=np.int64) for pool in own["pool"].to_pylist()]
+
+
+def asked_samples(tasks: Tasks, task: str) -> list[Sample]:
+    """A task's rows in order, with the items that what they show stands for; ids that no item has are not shown.
+
+    What is right is left out: answers are ids, which several items may have.
+    """
+    table = tasks.table(task)
+    found = []
+    for condition, shown in zip(table["condition"].to_pylist(), table["shown"].to_pylist(), strict=True):
+        items = tasks.ids.some_item(np.array(shown, dtype=np.int64))
+        items = tasks.ids.alike[items[items >= 0]]
+        found.append(Sample(task, condition, items, items[:0]))
+    return found
 
 
 def _once(items: Ints) -> Ints:
