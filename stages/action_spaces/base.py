@@ -197,9 +197,15 @@ class Catalogue(ActionSpace, Protocol):
     trie: Trie
     columns: Tensor
     """[D, C] token of each code at each level."""
+    width: int
+    """W, tokens of an item in a history: its D codes, and marks around them where there are any."""
+    lead: int
+    """Those before its first code."""
+    marks: Ints
+    """[0 or 2] the tokens around the codes."""
 
     def history(self, items: Ints) -> Ints:
-        """Token ids of a history that starts a sequence, oldest item first: [1 + D * items]."""
+        """Token ids of a history that starts a sequence, oldest item first: [1 + W * items]."""
 
 
 class Question(NamedTuple):
@@ -212,11 +218,15 @@ class Question(NamedTuple):
     """Items, oldest first; of label_pred the last one is judged."""
     pool: Ints | None = None
     """Candidates, best first, where slates are picked from some."""
+    messages: str = ""
+    """The official prompt, JSON, where that is to be read in the place of all this."""
 
 
 class Tasked(ActionSpace, Protocol):
     """An action space whose corpus has tasks (RecIF's), where `answers` is not None."""
 
+    official: bool
+    """Whether test rows are asked by their messages."""
     item_tokens: float
     """Tokens that an item has, in the mean: how heavy a lesson of one answer, yes or no, is."""
 

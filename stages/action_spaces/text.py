@@ -39,6 +39,7 @@ class Actions:
 
     LABELS = ("slate",)
     held = True  # whether slates are held to the pool
+    official = False  # messages show Semantic IDs, and no names
 
     def __init__(
         self, folder: Path, histories: Histories, tokenizer: PreTrainedTokenizerBase | None, policy: TextPolicy

@@ -51,6 +51,20 @@ class SemanticIdPolicy(Section):
     """Weight in SFT of writing an item's id behind its title, for a pretrained model; next items weigh 1."""
     id_to_title: NotNegative
     """Weight of writing its title behind its id."""
+    marks: bool
+    """Of ids that a corpus brings: whether `<|sid_begin|>` and `<|sid_end|>` stand around each, as published. Between
+    the items of a slate they are written without a choice, and count as tokens of probability 1.
+    """
+    prompts: Literal["own", "official"]
+    """Of the test rows of RecIF's tasks: as SFT teaches them, or the messages of the official files as they are, in the
+    chat template of a pretrained model; that takes marks, and reads yes and no as the files write them.
+    """
+
+    @model_validator(mode="after")
+    def _marked(self) -> Self:
+        if self.prompts == "official" and not self.marks:
+            raise ValueError("official prompts have marks around ids; set marks to true as well")
+        return self
 
 
 class Ids(Section):

@@ -59,9 +59,10 @@ def questions(space: Tasked, tasks: Tasks, task: str, pools: list[Ints] | None, 
     """What is asked, row by row. pools: of the rows; label_pred has none."""
     asked = asked_samples(tasks, task)
     offered = pools if pools and task != JUDGING else [None] * len(asked)
+    messages = tasks.table(task)["messages"].to_pylist() if space.official else [""] * len(asked)
     return [
-        Question(task, own.condition, space.standing_for(own.shown[-history_items:]), pool)
-        for own, pool in zip(asked, offered, strict=True)
+        Question(task, own.condition, space.standing_for(own.shown[-history_items:]), pool, told)
+        for own, pool, told in zip(asked, offered, messages, strict=True)
     ]
 
 
