@@ -80,14 +80,14 @@ class ShownPools:
         lists = [self._best(task, scorer.scores(users, shown), size) for scorer in self.scorers]
         if task != "interactive":
             return mix(lists, self.quotas)
-        first = self._best(task, self._by_keyword(samples), size // 2)
+        first = self._best(task, self._by_keyword(samples), size // 2, least=1)
         return mix([first, *lists], [size // 2, *self.quotas])[:, :size]
 
-    def _best(self, task: str, scores: sparse.csr_array, size: int) -> Ints:
-        """The best items of the task's domain for scores [C, N]: [C, size], -1 behind the last."""
+    def _best(self, task: str, scores: sparse.csr_array, size: int, least: float = 0) -> Ints:
+        """The best items of the task's domain for scores [C, N], as far as they score `least`: [C, size], -1 behind."""
         items = self.domains[task]
-        places, _ = rank_items(sparse.csr_array(scores[:, items]), None, self.popularity[items], size)
-        return np.where(places >= 0, items[places], -1)
+        places, values = rank_items(sparse.csr_array(scores[:, items]), None, self.popularity[items], size)
+        return np.where((places >= 0) & (values >= least), items[places], -1)
 
     def _by_keyword(self, samples: list[Sample]) -> sparse.csr_array:
         """[C, N] how many others did each item under the sample's keyword."""
