@@ -167,8 +167,7 @@ def with_tasks(
     if asked is None or actions.answers is None:
         return taught
     if (drawn := drawn_samples(folder)) is not None:
-        samples = TaskLessons(actions, lambda number: drawn[number % len(drawn)], asking.history_items)
-        return MixedLessons([taught, samples])
+        return MixedLessons([taught, TaskLessons(actions, drawn, asking.history_items)])
     seen = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
     logs = Logs.of(histories, asked, seen, actions.standing_for)
     return MixedLessons([taught, TaskLessons(actions, partial(logs.epoch, seed), asking.history_items)])

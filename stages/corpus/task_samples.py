@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.core.schema import TASK_LESSONS, TASK_POOLS, read
@@ -123,16 +124,30 @@ class Logs:
         return [*found, *judged]
 
 
-def drawn_samples(folder: Path) -> list[list[Sample]] | None:
-    """Samples of the logs that an action space's folder has with their pools, by draw; None where it has none."""
+def drawn_samples(folder: Path) -> Callable[[int], list[Sample]] | None:
+    """What gives an epoch the samples that an action space's folder has with their pools, one draw after the other and
+    again; None where it has none.
+    """
     if not (folder / LESSONS).exists():
         return None
-    found: dict[int, list[Sample]] = {}
-    for row in read(folder / LESSONS, TASK_LESSONS).to_pylist():
-        items = {name: np.array(row[name], dtype=np.int64) for name in ("shown", "answer", "pool")}
-        draw = row.pop("draw")
-        found.setdefault(draw, []).append(Sample(**{**row, **items}))
-    return [found[draw] for draw in sorted(found)]
+    table = read(folder / LESSONS, TASK_LESSONS)
+    draws = int(pc.max(table["draw"]).as_py() or 0) + 1
+
+    def epoch(number: int) -> list[Sample]:
+        own = table.filter(pc.equal(table["draw"], number % draws)).drop_columns("draw")
+        names = own.column_names
+        columns = [_arrays(own[name]) if pa.types.is_list(own[name].type) else own[name].to_pylist() for name in names]
+        return [Sample(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+    return epoch
+
+
+def _arrays(lists: pa.ChunkedArray) -> list[Ints]:
+    """A column of lists, none of them null, as views of one array."""
+    if not len(lists):
+        return []
+    flat = pc.list_flatten(lists).to_numpy().astype(np.int64)
+    return np.split(flat, np.cumsum(pc.list_value_length(lists).to_numpy())[:-1])
 
 
 def pools_of(folder: Path, task: str) -> list[Ints] | None:
@@ -141,7 +156,7 @@ def pools_of(folder: Path, task: str) -> list[Ints] | None:
         return None
     table = read(folder / POOLS, TASK_POOLS)
     own = table.filter(pc.equal(table["task"], task)).sort_by("sample")
-    return [np.array(pool, dtype=np.int64) for pool in own["pool"].to_pylist()]
+    return _arrays(own["pool"])
 
 
 def asked_samples(tasks: Tasks, task: str) -> list[Sample]:

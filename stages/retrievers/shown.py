@@ -86,6 +86,8 @@ class ShownPools:
     def _best(self, task: str, scores: sparse.csr_array, size: int, least: float = 0) -> Ints:
         """The best items of the task's domain for scores [C, N], as far as they score `least`: [C, size], -1 behind."""
         items = self.domains[task]
+        if not len(items):
+            return np.full((scores.shape[0], size), -1)
         places, values = rank_items(sparse.csr_array(scores[:, items]), None, self.popularity[items], size)
         return np.where((places >= 0) & (values >= least), items[places], -1)
 
