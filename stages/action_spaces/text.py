@@ -20,6 +20,7 @@ from stages.action_spaces.base import Asking, Pool, Prompts, Question, Walk, pad
 from stages.action_spaces.line_walk import LineWalk
 from stages.action_spaces.name_walk import NameWalk
 from stages.core.errors import InputError
+from stages.core.schema import TASK_FILES
 from stages.core.sections import TextPolicy
 from stages.corpus.histories import Histories, Ints
 from stages.policy.backbone import output_rows
@@ -51,7 +52,7 @@ class Actions:
         self.pools = text.pools
         shown = text if policy.candidates == "lines" else replace(text, lines=text.names)
         self.tasks = TaskRenderer(policy.tasks, shown.names, shown.lines)
-        self.has_tasks = (folder / "task_pools.parquet").exists()
+        self.has_tasks = (folder / TASK_FILES[1]).exists()
         self.renderer = Renderer.over(histories, shown, policy.window_days)
         self.new_tokens = 0
         if tokenizer is None:

@@ -93,6 +93,7 @@ TASK_LESSONS = pa.schema(
     ]
 )
 TASK_POOLS = pa.schema([("task", pa.string()), ("sample", pa.int32()), ("pool", pa.list_(pa.int32()))])
+TASK_FILES = "task_lessons.parquet", "task_pools.parquet"
 SPLITS = ("train", "valid", "test")
 # RecIF's tables in the corpus: see stages/corpus/recif.py
 RECIF_SIDS = pa.schema(

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.core.schema import TASK_LESSONS, TASK_POOLS, read
+from stages.core.schema import TASK_FILES, TASK_LESSONS, TASK_POOLS, read
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints
 from stages.corpus.recif_parts import PARTS
@@ -22,7 +22,7 @@ from stages.corpus.tasks import JUDGING, Tasks
 SHOWN = {"video": 512, "longview": 100, "ad": 200, "goods": 100, "behaviour": 10}
 TARGETS = 10
 CANDIDATES = 4
-LESSONS, POOLS = "task_lessons.parquet", "task_pools.parquet"  # of an action space whose prompts have pools
+LESSONS, POOLS = TASK_FILES  # of an action space whose prompts have pools
 BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
 
 

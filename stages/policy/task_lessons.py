@@ -85,4 +85,5 @@ class TaskLessons:
 
 def question(sample: Sample) -> Question:
     """What a sample's prompt says."""
-    return Question(sample.task, sample.condition, sample.shown, sample.pool)
+    pool = None if sample.task == JUDGING else sample.pool
+    return Question(sample.task, sample.condition, sample.shown, pool)
