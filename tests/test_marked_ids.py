@@ -44,7 +44,7 @@ def space(folder: Path, policy: SemanticIdPolicy = MARKED, words=None) -> Action
 def chatting(folder: Path, template: str | None = TEMPLATE):  # type: ignore[no-untyped-def]
     """A tokenizer of bytes with a chat template."""
     found = tokenizer.train(["what next"] * 3, 300, folder / "tokenizer")
-    found.split_special_tokens, found.chat_template = False, template
+    found.chat_template = template
     return found
 
 

@@ -51,4 +51,5 @@ class Messages:
         return found[0] if self.names.issuperset(codes) else ""
 
     def _ids(self, text: str) -> Ints:
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
+        found = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False)
+        return np.array(found, dtype=np.int64)
