@@ -5,8 +5,8 @@ search over the catalogue or, where there are candidates, by scoring all of them
 recommended, and to unseen items where the data set says so. With candidates also `pool`, the first of them as the
 retriever ranks them, and, where recommend.free says so, `free`: the slate written with the whole vocabulary open.
 Splits: valid (context: the training part) and test (the validation item as well), or of each as many users as
-evaluate.max_users says. Of a corpus with tasks (RecIF), for Semantic IDs, also `test_<task>`: a beam of 32, the greedy
-slate, and `sample`, several sampled slates merged by likelihood. Writes data/<dataset>/slates/<row>/seed-<n>.parquet.
+evaluate.max_users says. Of a corpus with tasks (RecIF) also `test_<task>`: a beam of 32, the greedy slate, and
+`sample`, several sampled slates merged by likelihood. Writes data/<dataset>/slates/<row>/seed-<n>.parquet.
 
     python -m stages.recommend --dataset ml-100k --space semantic_id --optimizer sage --seed 1
 """
@@ -66,8 +66,9 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
                 for decoder, (items, scores) in written.items()
             ]
     asked = tasks_of(paths.corpus(dataset))
-    if asked is not None and actions.words is not None:
-        tables += task_lists(model, actions, asked, decoding, asking.history_items, asking.slate_length, seed)
+    if asked is not None and actions.answers is not None:
+        folder = paths.actions(dataset, space)
+        tables += task_lists(model, actions, asked, folder, decoding, asking.history_items, asking.slate_length, seed)
     row = paths.row(space, optimizer)
     order = [(name, "ascending") for name in ("split", "decoder", "user", "rank")]
     slates_of_all = pa.concat_tables(tables).sort_by(order).replace_schema_metadata({"model": card.made_by})

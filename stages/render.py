@@ -2,10 +2,13 @@
 
 Reads data/<dataset>/corpus; writes data/<dataset>/actions/text and how much of what users did the pools hold,
 metrics/<dataset>/text.json. A pool is what the retrievers make of what was before; what the user did next is never put
-into it here. They count what SFT may see (sft.holdback), less the user that they draw for.
+into it here. They count what SFT may see (sft.holdback), less the user that they draw for. Of a corpus with RecIF's
+tasks also samples of the logs and pools of the test rows, of each task's domain.
 
     python -m stages.render --dataset ml-100k
 """
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,15 +20,21 @@ from stages.core.schema import INTERACTIONS, read
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints, load
 from stages.corpus.reserve import divide
+from stages.corpus.task_samples import LESSONS, POOLS, Logs, Sample
+from stages.corpus.tasks import Tasks, tasks_of
 from stages.rendering import tokenizer
 from stages.rendering.items import item_lines
 from stages.rendering.names import unique_names
 from stages.rendering.profiles import user_profiles
 from stages.rendering.prompts import Renderer
 from stages.rendering.table import Text, item_table, known_times, pool_table, user_table
+from stages.rendering.task_prompts import TaskRenderer
 from stages.retrievers.pools import mix
 from stages.retrievers.quotas import quotas
 from stages.retrievers.report import describe, every_context
+from stages.retrievers.shown import ShownPools
+from stages.retrievers.task_pools import Drawn, describe_tasks, draw_tasks, lesson_table
+from stages.retrievers.task_pools import pool_table as task_pool_table
 
 PART = 16_384  # contexts that pools are drawn for at once
 SAMPLE = 2_000  # prompts of training contexts that the tokenizer learns from
@@ -46,11 +55,17 @@ def main(dataset: str) -> None:
         times=known_times(log["timestamp"]),
         pools=drawn(settings, histories, visible, settings.corpus(dataset).exclude_seen),
     )
-    prompts = sample(settings, histories, text)
+    prompts, asked = sample(settings, histories, text), tasks_of(paths.corpus(dataset))
+    drawn_tasks = None if asked is None else of_tasks(settings, asked, histories, visible)
+    if drawn_tasks is not None:
+        prompts += task_prompts(settings, text, drawn_tasks.lessons[0])
     with fresh_folder(paths.actions(dataset, "text")) as folder:
         write_table(folder / "items.parquet", item_table(text.names, text.lines))
         write_table(folder / "users.parquet", user_table(text.profiles))
         write_table(folder / "pools.parquet", pool_table(log["timestamp"], text.pools))
+        if drawn_tasks is not None:
+            write_table(folder / LESSONS, lesson_table(drawn_tasks.lessons))
+            write_table(folder / POOLS, task_pool_table(drawn_tasks.tests))
         tokenizer.train([*text.lines, *prompts], settings.text.vocabulary, folder / "tokenizer")
     told = describe(histories, visible, text.pools, settings.rl.slate_length) | {
         "prompt_characters": float(np.mean([len(prompt) for prompt in prompts])),
@@ -60,6 +75,8 @@ def main(dataset: str) -> None:
         ],
         "provenance": provenance("render", {"dataset": dataset}),
     }
+    if asked is not None and drawn_tasks is not None:
+        told |= describe_tasks(drawn_tasks, asked)
     write_json(paths.stage_metrics(dataset, "text"), told)
     stage.log.info(
         "%s: pools of %d hold %.1f%% of the test items", dataset, text.pools.shape[1], 100 * told["pool_recall"]["test"]
@@ -80,6 +97,29 @@ def drawn(settings: Params, histories: Histories, visible: Ints, exclude_seen: b
         ]
         pools[start : start + PART] = mix(lists, list(shares.values()))
     return pools
+
+
+def of_tasks(settings: Params, asked: Tasks, histories: Histories, visible: Ints) -> Drawn:
+    """Samples of the logs, and of the test rows, with pools. Their items are those that stand for their ids."""
+    alike = asked.ids.alike
+    log = replace(histories, item=alike[histories.item])
+    logs = Logs.of(log, asked, visible, lambda items: alike[items])
+    shares = quotas(settings.text.retrievers, settings.text.tasks.pool_size)
+    scorers = [
+        params.load_module("retrievers", name, "text.retrievers").Scorer(log, visible, settings.text.transitions)
+        for name in shares
+    ]
+    pools = ShownPools.of(log, visible, logs.parts, logs.keywords, scorers, list(shares.values()))
+    stage.log.info("pools of tasks")
+    return draw_tasks(logs, asked, pools, settings.text.tasks.draws)
+
+
+def task_prompts(settings: Params, text: Text, samples: list[Sample]) -> list[str]:
+    """Some prompts of tasks, with all that is shown."""
+    renderer = TaskRenderer(settings.text.policy.tasks, text.names, text.lines)
+    rows = np.sort(numpy_generator("render", "tasks").permutation(len(samples))[:SAMPLE])
+    asked = [samples[row] for row in rows]
+    return [renderer.parts(own.task, own.condition, own.shown, own.pool).whole for own in asked]
 
 
 def sample(settings: Params, histories: Histories, text: Text) -> list[str]:

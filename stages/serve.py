@@ -37,7 +37,7 @@ class Recommender:
             raise InputError(f"{policy}: adapters, and not a whole model; load them as README.md there says")
         settings = params.load(PARAMS).on("semantic_id")
         self._histories = load(Path(corpus))
-        self._actions = Actions(Path(ids), self._histories)
+        self._actions = Actions(Path(ids), self._histories, None, settings.policy)
         self._model, self._card = backbone.load(Path(policy), self._actions.fingerprint, Path(), settings.backbone)
         self._history_items, self._length = settings.sft.history_items, settings.rl.slate_length
         self._number = {name: number for number, name in enumerate(self._histories.items["item_id"].to_pylist())}

@@ -10,7 +10,8 @@ Interrupted, it goes on from its last checkpoint when it is started again with t
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from stages.core.params import Params
 from stages.core.provenance import MODELS, fingerprint, made_by, provenance
 from stages.corpus.histories import Histories, Ints, load
 from stages.corpus.reserve import divide
-from stages.corpus.task_samples import Logs
+from stages.corpus.task_samples import Logs, drawn_samples
 from stages.corpus.tasks import tasks_of
 from stages.policy import backbone, training
 from stages.policy.device import accelerator
@@ -78,7 +79,7 @@ def train(
     )
     taught = lessons(histories, settings, dataset, actions, asking, seed)
     taught = with_items(taught, settings.policy, histories, tokenizer)
-    taught = with_tasks(taught, settings, dataset, histories, actions, asking, seed)
+    taught = with_tasks(taught, settings, dataset, histories, actions, paths.actions(dataset, space), asking, seed)
     if more:
         taught = MixedLessons([taught, more(actions, asking, histories)])
     origin = provenance(*cell, MODELS)
@@ -157,16 +158,19 @@ def with_tasks(
     dataset: str,
     histories: Histories,
     actions: Any,
+    folder: Path,
     asking: Asking,
     seed: int,
 ) -> Lessons:
-    """Mix in the tasks of a corpus that has some, for an action space that has prompts for them."""
+    """Mix in the tasks of a corpus that has some: the samples in the action space's folder where those have pools."""
     asked, sft = tasks_of(paths.corpus(dataset)), settings.sft
-    if asked is None or actions.words is None:
+    if asked is None or actions.answers is None:
         return taught
+    if (drawn := drawn_samples(folder)) is not None:
+        return MixedLessons([taught, TaskLessons(actions, drawn, asking.history_items)])
     seen = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
     logs = Logs.of(histories, asked, seen, actions.standing_for)
-    return MixedLessons([taught, TaskLessons(actions, logs, asking.history_items, seed)])
+    return MixedLessons([taught, TaskLessons(actions, partial(logs.epoch, seed), asking.history_items)])
 
 
 def retriever(histories: Histories, seen: Ints, counts: transitions.Params) -> Callable[[Ints, Ints], Sequence[Ints]]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from stages.action_spaces.text import Actions
 from stages.core.files import write_table
-from stages.core.sections import TextPolicy
+from stages.core.sections import TaskPrompts, TextPolicy
 from stages.corpus.histories import Histories
 from stages.rendering import tokenizer
 from stages.rendering.table import item_table, pool_table, user_table
@@ -18,7 +18,16 @@ from tests.test_prompts import corpus
 TITLES = ["Heat", "Heat 2", "Toy Story", "Toy Box", "Casper", "Fargo", "Star Wars", "Star", "Alien", "Alien 3", "Up"]
 LOGS = [[0, 3, 5, 7, 9, 2], [1, 2, 4, 6, 8, 0], [5, 6, 7, 8, 9, 10]]
 SIZE = 6
-POLICY = TextPolicy(window_days=7, max_tokens=400, candidates="names", put_target=False, loss="constrained")
+PROMPT = "{history}\n{pool}\n"
+TASKS = {
+    **dict.fromkeys(("video", "ad", "product"), PROMPT),
+    "label_cond": PROMPT + "{condition}\n",
+    "interactive": PROMPT + "{keyword}\n",
+    "label_pred": "{history}\n{candidate}\n",
+}
+POLICY = TextPolicy(
+    window_days=7, max_tokens=400, candidates="names", put_target=False, loss="constrained", tasks=TaskPrompts(**TASKS)
+)
 
 
 def histories() -> Histories:

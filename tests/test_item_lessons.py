@@ -96,6 +96,6 @@ def test_a_mixed_batch_is_the_sum_of_its_parts(world):
 
 
 def test_titles_need_a_pretrained_model():
-    policy = SemanticIdPolicy(align_epochs=0, title_to_id=1.0, id_to_title=0.0)
+    policy = SemanticIdPolicy(align_epochs=0, title_to_id=1.0, id_to_title=0.0, marks=False, prompts="own")
     with pytest.raises(InputError, match="title_to_id and id_to_title need a pretrained backbone"):
         sft.with_items(None, policy, None, None)

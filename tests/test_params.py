@@ -229,6 +229,15 @@ FAULTS = {
     ),
     "shares of retrievers": ({"text.retrievers.transitions": 0.5}, "text: retrievers: the shares have to be 1 .* 0.5"),
     "pool smaller than a slate": ({"text.pool_size": 9}, "text.pool_size 9 is less than rl.slate_length 10"),
+    "pool of a task, likewise": ({"text.tasks.pool_size": 9}, "text.tasks.pool_size 9 is less than rl.slate_length 10"),
+    "prompt of a task": (
+        {"text.policy.tasks.label_cond": "{history}\n{pool}\n"},
+        r"text.policy.tasks.label_cond: a prompt has {condition}, {history}, {pool} and at most {domain}",
+    ),
+    "official prompts without marks": (
+        {"semantic_id.policy.prompts": "official"},
+        "semantic_id.policy: .*set marks to",
+    ),
     "axis empty": ({"optimizers": []}, "optimizers: .*at least 1 item"),
     "axis no list": ({"datasets": "ml-100k"}, "datasets: .*valid list.*'ml-100k'"),
     "axis twice": ({"optimizers": ["sage", "sage"]}, "optimizers: .*names one value twice"),

@@ -102,9 +102,9 @@ def test_questions_show_what_official_prompts_name(inside: Path) -> None:
     space_of = space(histories)
     for task in (*RECOMMENDING, JUDGING):
         table = tasks.table(task)
-        for row, (name, condition, items) in enumerate(questions(space_of, tasks, task, 30)):
-            assert (name, condition) == (task, table["condition"][row].as_py())
-            assert tasks.ids.sid[items].tolist() == table["shown"][row].as_py()[-30:]
+        for row, own in enumerate(questions(space_of, tasks, task, None, 30)):
+            assert (own.task, own.condition, own.pool) == (task, table["condition"][row].as_py(), None)
+            assert tasks.ids.sid[own.shown].tolist() == table["shown"][row].as_py()[-30:]
     behaviours = set(tasks.table("label_cond")["condition"].to_pylist())
     assert behaviours == {"longview", "like", "follow", "forward"}
 

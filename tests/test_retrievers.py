@@ -96,6 +96,20 @@ def test_where_items_come_back_and_none_is_hidden(module, naive, seed):
         assert (row >= 0).all()
 
 
+@pytest.mark.parametrize("module", [transitions, knn])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_scores_of_lists_are_as_if_the_user_had_no_log(module, seed):
+    """Behind any items, whether the user has them or not; and for somebody in no log nothing is taken off."""
+    histories, visible, _ = small_log(seed, again=True)
+    lists = [np.random.default_rng(seed + user).integers(9, size=user) for user in range(5)]  # one shows nothing
+    found = module.Scorer(histories, visible, COUNTS).scores(np.arange(5), lists).toarray()
+    for user in range(5):
+        without = np.where(np.arange(5) == user, 0, visible)
+        want = module.Scorer(histories, without, COUNTS).scores(np.array([-1]), lists[user : user + 1]).toarray()
+        assert found[user] == pytest.approx(want[0], abs=1e-8)
+
+
 def test_a_users_future_is_not_in_his_counts():
     """0 1 0 2 is all there is of 0: after the first 0 nothing is known, and popularity ranks."""
     histories = logged([0, 1, 0, 2, 3, 3, 3], [0] * 7, [4, 3], [4, 3])

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.action_spaces.task_words import Words
 from stages.action_spaces.trie import Trie
 from stages.corpus.histories import Histories, Ints
 
@@ -149,8 +148,8 @@ class ActionSpace(Protocol):
     """Tokens that the model has to have beside those of its own tokenizer."""
     put_target: bool
     """Whether SFT's prompts take in the logged items that pools lack; see text.policy."""
-    words: Words | None
-    """Tokens of tasks, where the corpus has some and the action space prompts for them; see Tasked."""
+    answers: Ints | None
+    """Tokens of yes and no [2], where the corpus has tasks; see Tasked."""
     unaided: bool
     """Whether SFT's softmax over a slate's tokens is the whole vocabulary's; otherwise it is held to the choices."""
     fingerprint: str
@@ -198,18 +197,41 @@ class Catalogue(ActionSpace, Protocol):
     trie: Trie
     columns: Tensor
     """[D, C] token of each code at each level."""
+    width: int
+    """W, tokens of an item in a history: its D codes, and marks around them where there are any."""
+    lead: int
+    """Those before its first code."""
+    marks: Ints
+    """[0 or 2] the tokens around the codes."""
 
     def history(self, items: Ints) -> Ints:
-        """Token ids of a history that starts a sequence, oldest item first: [1 + D * items]."""
+        """Token ids of a history that starts a sequence, oldest item first: [1 + W * items]."""
 
 
-class Tasked(Catalogue, Protocol):
-    """A catalogue whose corpus has tasks (RecIF's), where `words` is not None."""
+class Question(NamedTuple):
+    """What a task's prompt says."""
 
-    words: Words | None
+    task: str
+    condition: str
+    """label_cond: a behaviour | interactive: a keyword | ""."""
+    shown: Ints
+    """Items, oldest first; of label_pred the last one is judged."""
+    pool: Ints | None = None
+    """Candidates, best first, where slates are picked from some."""
+    messages: str = ""
+    """The official prompt, JSON, where that is to be read in the place of all this."""
 
-    def task_prompts(self, asked: list[tuple[str, str, Ints]]) -> Prompts:
-        """Prompts of tasks: task, condition and the items shown. Nothing is banned."""
+
+class Tasked(ActionSpace, Protocol):
+    """An action space whose corpus has tasks (RecIF's), where `answers` is not None."""
+
+    official: bool
+    """Whether test rows are asked by their messages."""
+    item_tokens: float
+    """Tokens that an item has, in the mean: how heavy a lesson of one answer, yes or no, is."""
+
+    def task_prompts(self, asked: list[Question]) -> Prompts:
+        """Prompts of tasks. Nothing is banned."""
 
     def standing_for(self, items: Ints) -> Ints:
         """Items [n] as those that their spelling stands for."""

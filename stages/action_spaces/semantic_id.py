@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.action_spaces.base import Asking, Prompts, pad
-from stages.action_spaces.shared_ids import in_use, named_columns, shared_trie, standing
-from stages.action_spaces.task_words import COUNT, Words
+from stages.action_spaces.base import Asking, Prompts, Question, Walk, pad
+from stages.action_spaces.code_walk import CodeWalk
+from stages.action_spaces.messages import Messages
+from stages.action_spaces.shared_ids import in_use, marks_of, named, named_columns, shared_trie, standing
+from stages.action_spaces.task_words import COUNT, JUDGING, Words
 from stages.action_spaces.trie import Trie
 from stages.core.errors import InputError
 from stages.core.sections import SemanticIdPolicy
@@ -61,8 +63,22 @@ class Actions:
         self.new_tokens = max(FIRST_CODE, int(columns.max()) + 1 - self.first_token)
         self.words = None if self.alike is None else Words(self.first_token + self.new_tokens)
         self.new_tokens += 0 if self.words is None else COUNT
+        self.answers = None if self.words is None else self.words.answers
+        self.item_tokens, self.marks = codes.shape[1], np.empty(0, np.int64)
+        if policy is not None and policy.marks:
+            if self.words is None:
+                raise InputError(
+                    "semantic_id.policy.marks is for ids that a corpus brings, as RecIF's; set it to false"
+                )
+            self.marks = marks_of(tokenizer, self.first_token + self.new_tokens)
+            self.new_tokens = max(self.new_tokens, int(self.marks.max()) + 1 - self.first_token)
+        self.lead, self.width = min(1, len(self.marks)), codes.shape[1] + len(self.marks)
+        self.official = policy is not None and policy.prompts == "official"
+        if self.official:
+            self.messages = Messages(tokenizer, named(used, columns, self.marks), self.new_tokens)
+            self.answers = self.messages.answers
         self.columns = torch.from_numpy(columns)  # [D, C] token of each code
-        self.fingerprint = hashlib.sha256(self.tokens.tobytes()).hexdigest()[:16]
+        self.fingerprint = hashlib.sha256(self.tokens.tobytes() + self.marks.tobytes()).hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> Self:
         """Move the tensors."""
@@ -71,8 +87,10 @@ class Actions:
         return self
 
     def history(self, items: Ints) -> Ints:
-        """START, then the items' codes: [1 + D * items]."""
-        return np.concatenate([[self.first_token + START], self.tokens[items].ravel()])
+        """START, then the items' codes, in marks if there are any: [1 + W * items]."""
+        before, behind = (np.broadcast_to(part, (len(items), len(part))) for part in np.split(self.marks, [self.lead]))
+        spelled = np.concatenate([before, self.tokens[items], behind], axis=1)
+        return np.concatenate([[self.first_token + START], spelled.ravel()])
 
     def free(self) -> Self:
         """Raises InputError: codes that are no item's are no text that could be read."""
@@ -95,6 +113,7 @@ class Actions:
         the items that may be recommended at all, such as those of a category or new ones.
         """
         end = np.array([self.first_token + SLATE] if label == "slate" else [], dtype=np.int64)
+        end = np.concatenate([end, self.marks[: self.lead]])
         tokens, mask = pad([np.concatenate([self.history(items[-history_items:]), end]) for items in known], 0)
         seen = [np.unique(items) if exclude_seen else items[:0] for items in known]
         if only is None:
@@ -102,15 +121,18 @@ class Actions:
         seen = [np.intersect1d(own, listed) for own, listed in zip(seen, only, strict=True)]
         return Prompts(tokens, mask, pad(seen, -1)[0], pad([np.unique(listed) for listed in only], -1)[0])
 
-    def task_prompts(self, asked: list[tuple[str, str, Ints]]) -> Prompts:
-        """Prompts of RecIF's tasks: task, condition and the items shown, of published ids. Nothing is banned."""
+    def task_prompts(self, asked: list[Question]) -> Prompts:
+        """Prompts of RecIF's tasks, of published ids. Nothing is banned."""
         assert self.words is not None, "tasks come with published ids"
-        rows = [
-            np.concatenate([self.history(shown), self.words.asking(task, condition)])
-            for task, condition, shown in asked
-        ]
+        rows = [self._asked(own) for own in asked]
         tokens, mask = pad(rows, 0)
         return Prompts(tokens, mask, torch.full((len(rows), 1), -1))
+
+    def _asked(self, own: Question) -> Ints:
+        begin = self.marks[: self.lead] if own.task != JUDGING else self.marks[:0]
+        if own.messages:
+            return np.concatenate([self.messages.read(own.messages), begin])
+        return np.concatenate([self.history(own.shown), self.words.asking(own.task, own.condition), begin])
 
     def standing_for(self, items: Ints) -> Ints:
         """Items [n] as those that their ids stand for."""
@@ -119,7 +141,7 @@ class Actions:
     def offered(self, contexts: Ints) -> None:
         """The whole catalogue."""
 
-    def walk(self, prompts: Prompts, slates: int, length: int) -> "CodeWalk":
+    def walk(self, prompts: Prompts, slates: int, length: int) -> Walk:
         """Begin slates of distinct items. Raises InputError where a user has fewer than `length` left."""
         offered = self.item_count if prompts.only is None else (prompts.only >= 0).sum(1)
         if int((offered - (prompts.banned >= 0).sum(1)).min()) < length:
@@ -129,59 +151,18 @@ class Actions:
         return CodeWalk(self, prompts, slates, length)
 
     def logits(self, model: PreTrainedModel, hidden: Tensor, prompts: Prompts, first: int = 0) -> Tensor:
-        """Logits [B, K, S, C] of a level's codes, level by level; S is 1 or whole items."""
-        levels = [(first + step) % self.trie.depth for step in range(min(hidden.shape[2], self.trie.depth))]
-        parts = [
-            output_logits(model, hidden[:, :, step :: self.trie.depth], self.columns[level])
-            for step, level in enumerate(levels)
-        ]
-        return torch.stack(parts, 3).flatten(2, 3)
+        """Logits [B, K, S, C] of a level's codes, level by level; S is 1 or whole items, less the marks at their end.
 
-
-class CodeWalk:
-    """Slates while they are written, code by code."""
-
-    def __init__(self, space: Actions, prompts: Prompts, slates: int, length: int) -> None:
-        self.space, self.prompts, self.written = space, prompts, 0
-        self.shape = len(prompts.tokens), slates
-        self.items = torch.full((*self.shape, length), -1, device=prompts.tokens.device)
-        self._begin()
-
-    @property
-    def level(self) -> int:
-        """Whose code comes next."""
-        return self.written % self.space.trie.depth
-
-    @property
-    def place(self) -> Tensor:
-        """[B, K] the item that is being written."""
-        place = min(self.written // self.space.trie.depth, self.items.shape[2] - 1)
-        return torch.full(self.shape, place, device=self.items.device)
-
-    @property
-    def writing(self) -> Tensor:
-        """[B, K] whether there is more to write: the same for all."""
-        whole = self.written == self.items.shape[2] * self.space.trie.depth
-        return torch.full(self.shape, not whole, device=self.items.device)
-
-    def open(self) -> Tensor:
-        """[B, K, C] codes that lead to an item which may be named and is not in the slate."""
-        return self.space.trie.allowed(self.node, self.level, self.prompts.banned, self.items, self.prompts.only)
-
-    def towards(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The code [B, K] of the slates' next items at this level; there is one wherever there is an item."""
-        item = items[:, :, self.written // self.space.trie.depth]
-        return self.space.trie.codes[item, self.level].long(), item >= 0
-
-    def take(self, choice: Tensor) -> Tensor:
-        """Write a code of each slate; the tokens [B, K]."""
-        trie, level = self.space.trie, self.level
-        self.node = trie.advance(self.node, choice)
-        self.written += 1
-        if level == trie.depth - 1:
-            self.items[:, :, self.written // trie.depth - 1] = trie.item_at(self.node)
-            self._begin()
-        return self.space.columns[level, choice]
-
-    def _begin(self) -> None:
-        self.node = self.space.trie.start(*self.shape)
+        Marks are no choice: zeros.
+        """
+        count = hidden.shape[2]
+        if count > 1 and len(self.marks):
+            hidden = torch.nn.functional.pad(hidden, (0, 0, 0, len(self.marks)))
+        parts = []
+        for step in range(min(hidden.shape[2], self.width)):
+            level, own = (first + step) % self.width, hidden[:, :, step :: self.width]
+            if level < self.trie.depth:
+                parts.append(output_logits(model, own, self.columns[level]))
+            else:
+                parts.append(own.new_zeros((*own.shape[:3], self.columns.shape[1]), dtype=torch.float32))
+        return torch.stack(parts, 3).flatten(2, 3)[:, :, :count]

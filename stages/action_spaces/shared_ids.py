@@ -10,6 +10,7 @@ from stages.action_spaces.trie import Trie
 from stages.corpus.histories import Histories, Ints
 
 NAMES = "abcdefgh"  # of levels: <s_a_17>, <s_b_3>, ..
+MARKS = ("<|sid_begin|>", "<|sid_end|>")  # around an id, as published
 
 
 def in_use(codes: Ints) -> tuple[list[Ints], Ints]:
@@ -31,10 +32,32 @@ def named_columns(used: list[Ints], tokenizer: PreTrainedTokenizerBase | None, f
     new = first_new
     for level, codes in enumerate(used):
         for place, code in enumerate(codes.tolist()):
-            name = f"<s_{NAMES[level]}_{code}>"
+            name = name_of(level, code)
             columns[level, place] = known.get(name, new)
             new += name not in known
     return columns
+
+
+def name_of(level: int, code: int) -> str:
+    """The published name of a code's token."""
+    return f"<s_{NAMES[level]}_{code}>"
+
+
+def marks_of(tokenizer: PreTrainedTokenizerBase | None, first_new: int) -> Ints:
+    """[2] tokens of MARKS: the tokenizer's where it has them, otherwise `first_new` and the next."""
+    known = {} if tokenizer is None else tokenizer.get_vocab()
+    new = [name for name in MARKS if name not in known]
+    return np.array([known[name] if name in known else first_new + new.index(name) for name in MARKS], dtype=np.int64)
+
+
+def named(used: list[Ints], columns: Ints, marks: Ints) -> dict[int, str]:
+    """The published name of each token that has one."""
+    codes = {
+        int(columns[level, place]): name_of(level, code)
+        for level, own in enumerate(used)
+        for place, code in enumerate(own.tolist())
+    }
+    return codes | dict(zip(marks.tolist(), MARKS, strict=True))
 
 
 def shared_trie(codes: Ints, alike: Ints) -> Trie:

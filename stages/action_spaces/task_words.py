@@ -11,8 +11,9 @@ import numpy as np
 from stages.corpus.histories import Ints
 
 BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
+JUDGING = "label_pred"
 YES, NO = "yes", "no"
-WORDS = ("video", "ad", "product", "interactive", "label_cond", *BEHAVIOURS, "label_pred", YES, NO)
+WORDS = ("video", "ad", "product", "interactive", "label_cond", *BEHAVIOURS, JUDGING, YES, NO)
 BUCKETS = 256  # of keywords
 COUNT = len(WORDS) + BUCKETS
 

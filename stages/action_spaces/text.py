@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.action_spaces.base import Asking, Pool, Prompts, Walk, pad
+from stages.action_spaces.base import Asking, Pool, Prompts, Question, Walk, pad
 from stages.action_spaces.line_walk import LineWalk
 from stages.action_spaces.name_walk import NameWalk
 from stages.core.errors import InputError
+from stages.core.schema import TASK_FILES
 from stages.core.sections import TextPolicy
 from stages.corpus.histories import Histories, Ints
 from stages.policy.backbone import output_rows
@@ -27,8 +28,9 @@ from stages.policy.constrained import output_logits
 from stages.policy.weights import loading
 from stages.rendering.chat import chat_form
 from stages.rendering.names import SEPARATOR
-from stages.rendering.prompts import Renderer
+from stages.rendering.prompts import Parts, Renderer
 from stages.rendering.table import read_text
+from stages.rendering.task_prompts import TaskRenderer
 
 WHERE = "text.policy, or the backbone's spaces.text.policy"  # the key that decides
 
@@ -38,7 +40,7 @@ class Actions:
 
     LABELS = ("slate",)
     held = True  # whether slates are held to the pool
-    words = None  # no prompts of tasks yet
+    official = False  # messages show Semantic IDs, and no names
 
     def __init__(
         self, folder: Path, histories: Histories, tokenizer: PreTrainedTokenizerBase | None, policy: TextPolicy
@@ -49,6 +51,8 @@ class Actions:
         text = read_text(folder, histories)
         self.pools = text.pools
         shown = text if policy.candidates == "lines" else replace(text, lines=text.names)
+        self.tasks = TaskRenderer(policy.tasks, shown.names, shown.lines)
+        self.has_tasks = (folder / TASK_FILES[1]).exists()
         self.renderer = Renderer.over(histories, shown, policy.window_days)
         self.new_tokens = 0
         if tokenizer is None:
@@ -161,18 +165,52 @@ class Actions:
         return torch.tensor(found, device=tokens.device).view(*tokens.shape[:2], length)
 
     def _prompt(self, user: int, position: int, pool: Ints, asking: Asking) -> Ints:
-        """Tokens of a prompt; the history's oldest items are left out to keep to max_tokens."""
+        """Tokens of a context's prompt."""
         parts = self.renderer.parts(user, position, pool[pool >= 0], asking.slate_length)
+        return self._fitted(parts, asking.history_items, f"user {user}")
+
+    def task_prompts(self, asked: list[Question]) -> Prompts:
+        """Prompts of RecIF's tasks and their pools. Nothing is banned."""
+        rows = []
+        for own in asked:
+            parts = self.tasks.parts(own.task, own.condition, own.shown, own.pool)
+            rows.append(self._fitted(parts, len(parts.history), f"a sample of {own.task}"))
+        tokens, mask = pad(rows, 0)
+        pools = None if asked[0].pool is None else self._pool(pad([own.pool for own in asked], -1)[0].numpy())
+        return Prompts(tokens, mask, torch.full((len(rows), 1), -1), pool=pools)
+
+    @cached_property
+    def answers(self) -> Ints | None:
+        """[2] tokens of yes and no, where the corpus has tasks. Raises InputError where they begin alike."""
+        if not self.has_tasks:
+            return None
+        found = np.array([self._ids(word)[0] for word in ("yes", "no")])
+        if found[0] == found[1]:
+            raise InputError("the backbone's tokenizer begins `yes` and `no` alike; take another backbone")
+        return found
+
+    @cached_property
+    def item_tokens(self) -> float:
+        """Tokens of a name in the mean."""
+        return float((self.names >= 0).sum(1).mean())
+
+    def standing_for(self, items: Ints) -> Ints:
+        """Names are all different."""
+        return items
+
+    def _fitted(self, parts: Parts, history_items: int, whose: str) -> Ints:
+        """Tokens of a prompt; the history's oldest items are left out to keep to max_tokens."""
         before = [self._ids(line) for line in parts.head.splitlines(keepends=True)]
         behind = [self._line(line) for line in parts.tail.splitlines(keepends=True)]
         room = self.policy.max_tokens - sum(map(len, (*self.chat, *before, *behind)))
         if room < 0:
             raise InputError(
-                f"the prompt of user {user} has {self.policy.max_tokens - room} tokens without any history, more than "
-                f"max_tokens {self.policy.max_tokens} ({WHERE}); raise that, or lower text.pool_size"
+                f"the prompt of {whose} has {self.policy.max_tokens - room} tokens without any history, more than "
+                f"max_tokens {self.policy.max_tokens} ({WHERE}); raise that, or lower text.pool_size "
+                "(of a task, text.tasks.pool_size)"
             )
         shown: list[Ints] = []
-        for line in reversed(parts.history[-asking.history_items :]):
+        for line in reversed(parts.history[-history_items:]):
             own = self._line(line)
             if (room := room - len(own)) < 0:
                 break

@@ -76,6 +76,10 @@ class Params(Cells):
                 f"text.pool_size {self.text.pool_size} is less than rl.slate_length {self.rl.slate_length}, the items "
                 "that a slate takes out of a pool"
             )
+        if self.text.tasks.pool_size < self.rl.slate_length:
+            raise ValueError(
+                f"text.tasks.pool_size {self.text.tasks.pool_size} is less than rl.slate_length {self.rl.slate_length}"
+            )
         if self.rl.horizon > self.sft.holdback:
             raise ValueError(
                 f"rl.horizon {self.rl.horizon} is more than sft.holdback {self.sft.holdback}, the items it needs"

@@ -9,6 +9,7 @@ actions/text/items.parquet   one row per item: its name, and its line in a pool 
 actions/text/users.parquet   one row per user: the profile in words
 actions/text/pools.parquet   one row per interaction, in the corpus's order: candidates for what the user does there,
                              drawn from what is before it
+actions/text/task_lessons.parquet, task_pools.parquet  of a corpus with tasks (RecIF's)
 heldout/<row>/seed-<n>.parquet   one row per context of the reserve's reporting half and decoder
 harvest/<row>/seed-<n>.parquet   one row per context in which RL came upon a slate that earned something
 slates/<row>/seed-<n>.parquet    one row per user, split, decoder and rank
@@ -78,6 +79,21 @@ HARVEST = pa.schema(
 )
 ITEM_TEXT = pa.schema([("item", pa.int32()), ("name", pa.string()), ("line", pa.string())])
 USER_TEXT = pa.schema([("user", pa.int32()), ("profile", pa.string())])
+# Of a corpus with RecIF's tasks: what the logs say of them, drawn by `render`, and pools of the test rows
+TASK_LESSONS = pa.schema(
+    [
+        ("draw", pa.int32()),  # which of text.tasks.draws
+        ("task", pa.string()),
+        ("condition", pa.string()),  # see RECIF_TASK
+        ("shown", pa.list_(pa.int32())),  # items, oldest first; of label_pred the last is the candidate
+        ("answer", pa.list_(pa.int32())),  # items, each once
+        ("label", pa.bool_()),  # label_pred
+        ("user", pa.int32()),
+        ("pool", pa.list_(pa.int32())),  # candidates, best first; none for label_pred
+    ]
+)
+TASK_POOLS = pa.schema([("task", pa.string()), ("sample", pa.int32()), ("pool", pa.list_(pa.int32()))])
+TASK_FILES = "task_lessons.parquet", "task_pools.parquet"
 SPLITS = ("train", "valid", "test")
 # RecIF's tables in the corpus: see stages/corpus/recif.py
 RECIF_SIDS = pa.schema(

@@ -4,9 +4,10 @@ An optimizer's or a baseline's own section is the class `Params` of its module; 
 Values stand in params.yaml alone.
 """
 
+from string import Formatter
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stages.core.language_models import pinned
 from stages.core.section import BeamSection, Count, Name, NotNegative, Rate, Section, Share
@@ -50,6 +51,20 @@ class SemanticIdPolicy(Section):
     """Weight in SFT of writing an item's id behind its title, for a pretrained model; next items weigh 1."""
     id_to_title: NotNegative
     """Weight of writing its title behind its id."""
+    marks: bool
+    """Of ids that a corpus brings: whether `<|sid_begin|>` and `<|sid_end|>` stand around each, as published. Between
+    the items of a slate they are written without a choice, and count as tokens of probability 1.
+    """
+    prompts: Literal["own", "official"]
+    """Of the test rows of RecIF's tasks: as SFT teaches them, or the messages of the official files as they are, in the
+    chat template of a pretrained model; that takes marks, and reads yes and no as the files write them.
+    """
+
+    @model_validator(mode="after")
+    def _marked(self) -> Self:
+        if self.prompts == "official" and not self.marks:
+            raise ValueError("official prompts have marks around ids; set marks to true as well")
+        return self
 
 
 class Ids(Section):
@@ -82,6 +97,43 @@ class Fill(Section):
     decay: Rate
 
 
+class TaskPrompts(Section):
+    """Prompts of RecIF's tasks in words. Each has {history}, one item a line, and {pool}, the candidates, on lines of
+    their own; {domain} may stand anywhere.
+    """
+
+    video: str
+    ad: str
+    product: str
+    label_cond: str
+    """Also {condition}: what is asked for, in words."""
+    interactive: str
+    """Also {keyword}."""
+    label_pred: str
+    """{candidate}, one item, in the place of {pool}."""
+
+    @field_validator("*")
+    @classmethod
+    def _complete(cls, prompt: str, info: ValidationInfo) -> str:
+        task = str(info.field_name)
+        needed = {"history", "candidate" if task == "label_pred" else "pool"}
+        needed |= {"label_cond": {"condition"}, "interactive": {"keyword"}}.get(task, set())
+        found = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
+        if not needed <= found <= {*needed, "domain"} or f"\n{prompt}".count("\n{history}\n") != 1:
+            names = ", ".join(f"{{{name}}}" for name in sorted(needed))
+            raise ValueError(f"a prompt has {names} and at most {{domain}} beside; {{history}} once, on its own line")
+        return prompt
+
+
+class TextTasks(Section):
+    """Of a corpus with RecIF's tasks: what `render` draws for them."""
+
+    pool_size: Annotated[int, Field(ge=2)]
+    """Candidates of a task's prompt; a beam's list holds 32 at most."""
+    draws: Count
+    """Times that samples are drawn from each log; epochs of SFT take them in turn."""
+
+
 class TextPolicy(Section):
     """What SFT, RL and decoding read of it."""
 
@@ -95,6 +147,7 @@ class TextPolicy(Section):
     """Whether SFT puts logged items that the retrievers missed into the pool, in the place of its last others."""
     loss: Literal["full", "constrained"]
     """SFT's softmax: over the whole vocabulary, which teaches to write names unaided, or over the pool's."""
+    tasks: TaskPrompts
 
 
 class Text(Section):
@@ -112,6 +165,7 @@ class Text(Section):
     """Whether candidates are shown with how popular they are in training."""
     vocabulary: Annotated[int, Field(ge=300)]
     """Tokens of the tokenizer that is trained on the corpus, for backbones from scratch."""
+    tasks: TextTasks
     policy: TextPolicy
 
     @model_validator(mode="after")

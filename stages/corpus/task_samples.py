@@ -6,10 +6,15 @@ each behaviour. A cut is drawn in the list that is asked about: what is before i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from stages.core.schema import TASK_FILES, TASK_LESSONS, TASK_POOLS, read
+from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints
 from stages.corpus.recif_parts import PARTS
 from stages.corpus.tasks import JUDGING, Tasks
@@ -17,17 +22,20 @@ from stages.corpus.tasks import JUDGING, Tasks
 SHOWN = {"video": 512, "longview": 100, "ad": 200, "goods": 100, "behaviour": 10}
 TARGETS = 10
 CANDIDATES = 4
+LESSONS, POOLS = TASK_FILES  # of an action space whose prompts have pools
 BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
 
 
 class Sample(NamedTuple):
-    """A prompt and what is right; of label_pred the last item shown is the candidate."""
+    """A prompt and what is right; of label_pred the last item shown is the candidate. See Question."""
 
     task: str
     condition: str  # a behaviour or a keyword, or ""
     shown: Ints
     answer: Ints  # each once
     label: bool | None = None
+    user: int = -1  # whose log it is of; -1 for none
+    pool: Ints | None = None  # candidates, best first, where there are any
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,14 @@ class Logs:
         """
         words = {user: [(word, standing(items)) for word, items in own] for user, own in tasks.keywords().items()}
         return cls(histories, lengths, histories.offsets, tasks.parts(), words)
+
+    def epoch(self, seed: int, number: int) -> list[Sample]:
+        """The samples of an epoch, drawn from (seed, epoch, user)."""
+        return [
+            sample._replace(user=int(user))
+            for user in np.flatnonzero(self.lengths)
+            for sample in self.samples(int(user), numpy_generator(seed, "tasks", number, int(user)))
+        ]
 
     def samples(self, user: int, generator: np.random.Generator) -> list[Sample]:
         """One sample of each task that a user's log has something for; of label_pred and keywords, several."""
@@ -106,6 +122,55 @@ class Logs:
             for place in candidates
         ]
         return [*found, *judged]
+
+
+def drawn_samples(folder: Path) -> Callable[[int], list[Sample]] | None:
+    """What gives an epoch the samples that an action space's folder has with their pools, one draw after the other and
+    again; None where it has none.
+    """
+    if not (folder / LESSONS).exists():
+        return None
+    table = read(folder / LESSONS, TASK_LESSONS)
+    draws = int(pc.max(table["draw"]).as_py() or 0) + 1
+
+    def epoch(number: int) -> list[Sample]:
+        own = table.filter(pc.equal(table["draw"], number % draws)).drop_columns("draw")
+        names = own.column_names
+        columns = [_arrays(own[name]) if pa.types.is_list(own[name].type) else own[name].to_pylist() for name in names]
+        return [Sample(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+    return epoch
+
+
+def _arrays(lists: pa.ChunkedArray) -> list[Ints]:
+    """A column of lists, none of them null, as views of one array."""
+    if not len(lists):
+        return []
+    flat = pc.list_flatten(lists).to_numpy().astype(np.int64)
+    return np.split(flat, np.cumsum(pc.list_value_length(lists).to_numpy())[:-1])
+
+
+def pools_of(folder: Path, task: str) -> list[Ints] | None:
+    """Pools of a task's test rows, where an action space's folder has them."""
+    if not (folder / POOLS).exists():
+        return None
+    table = read(folder / POOLS, TASK_POOLS)
+    own = table.filter(pc.equal(table["task"], task)).sort_by("sample")
+    return _arrays(own["pool"])
+
+
+def asked_samples(tasks: Tasks, task: str) -> list[Sample]:
+    """A task's rows in order, with the items that what they show stands for; ids that no item has are not shown.
+
+    What is right is left out: answers are ids, which several items may have.
+    """
+    table = tasks.table(task)
+    found = []
+    for condition, shown in zip(table["condition"].to_pylist(), table["shown"].to_pylist(), strict=True):
+        items = tasks.ids.some_item(np.array(shown, dtype=np.int64))
+        items = tasks.ids.alike[items[items >= 0]]
+        found.append(Sample(task, condition, items, items[:0]))
+    return found
 
 
 def _once(items: Ints) -> Ints:

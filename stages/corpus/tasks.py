@@ -44,6 +44,13 @@ class Ids:
         return self.sid[items], items
 
     @cached_property
+    def alike(self) -> Ints:
+        """[N] for each item the one that stands for its id among those of its kind; the first where none is named."""
+        same = np.unique(2 * self.sid + self.kind, return_inverse=True)[1].ravel()
+        order = np.lexsort((np.arange(len(same)), ~self.stands, same))
+        return order[np.r_[True, np.diff(same[order]) > 0]][same]
+
+    @cached_property
     def _ordered(self) -> tuple[Ints, Ints]:
         """Semantic IDs, ascending and each once, and the first item of each."""
         return np.unique(self.sid, return_index=True)

@@ -25,9 +25,9 @@ class Window:
 
 
 class Batch(NamedTuple):
-    """n windows of up to J items of D tokens each, padded on the right."""
+    """n windows of up to J items of W tokens each, D of them codes, padded on the right."""
 
-    tokens: Tensor  # [n, 1 + J * D]
+    tokens: Tensor  # [n, 1 + J * W]
     target: Tensor  # [n, J] item, -1 for padding
     weight: Tensor  # [n, J] 0 for padding
     banned: Tensor  # [n, X] items that none of the predictions may name, -1 for none
@@ -112,7 +112,9 @@ def loss_sum(model: PreTrainedModel, batch: Batch, space: Catalogue) -> Tensor:
     total = hidden.new_zeros((), dtype=torch.float32)
     for level, columns in enumerate(space.columns):
         choices = trie.choices(trie.node[batch.target, level].long(), level, batch.banned, batch.own)
-        before = hidden[:, level :: trie.depth][:, : batch.target.shape[1]]  # [n, J, h] each predicts the level's code
+        before = hidden[:, space.lead + level :: space.width][
+            :, : batch.target.shape[1]
+        ]  # [n, J, h] each predicts the level's code
         logits = trie.pick(output_logits(model, before, columns), choices, level)
         log_probs = log_softmax(logits, choices.open | (batch.weight == 0)[..., None])  # [n, J, W]
         place = trie.node[batch.target, level + 1] - choices.child[..., 0]

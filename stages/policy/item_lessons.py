@@ -68,7 +68,8 @@ class ItemLessons:
         rows = [np.concatenate([self.titles[item], self.space.history(np.array([item]))]) for item in items]
         hidden = self._hidden(model, rows)
         trie, chosen = self.space.trie, torch.tensor(items, device=model.device)
-        first = torch.tensor([len(self.titles[item]) for item in items], device=model.device)  # START
+        start = [len(self.titles[item]) + self.space.lead for item in items]  # START, or the mark behind it
+        first = torch.tensor(start, device=model.device)
         row, total = torch.arange(len(items), device=model.device), hidden.new_zeros(())
         none = torch.full((len(items), 1), -1, device=model.device)
         for level, columns in enumerate(self.space.columns):

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import ActionSpace, Prompts, Slates
-from stages.policy.constrained import entropy, log_softmax
+from stages.action_spaces.base import ActionSpace, Prompts, Question, Slates, Tasked
+from stages.policy.constrained import entropy, log_softmax, output_logits
 from stages.policy.sharing import read_at_once
 
 
@@ -43,3 +43,12 @@ def spell(prompts: Prompts, space: ActionSpace, items: Tensor) -> tuple[Slates, 
         steps.append((token, choice.where(real, 0), open_.where(real[..., None], one), place, real))
     parts = [torch.stack(part, 2) for part in zip(*steps, strict=True)]
     return Slates(items, *parts, torch.zeros_like(parts[0], dtype=torch.float32)), possible
+
+
+def answer_logits(model: PreTrainedModel, space: Tasked, asked: list[Question]) -> Tensor:
+    """Logits of yes and no behind prompts: [B, 2]."""
+    assert space.answers is not None
+    prompts = space.task_prompts(asked).to(model.device)
+    states = model.get_decoder()(input_ids=prompts.tokens, use_cache=False).last_hidden_state
+    last = states[torch.arange(len(states), device=model.device), prompts.mask.sum(1) - 1]
+    return output_logits(model, last, torch.from_numpy(space.answers).to(model.device))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import ActionSpace, Asking
+from stages.action_spaces.base import ActionSpace, Asking, Prompts, Slates
 from stages.core.errors import InputError
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints
@@ -127,11 +127,15 @@ def slate_loss(
     asked = space.prompts(contexts, asking, wanted).to(model.device)
     slates, _ = spell(asked, space, items.to(model.device))
     weight = weights.to(model.device).gather(2, slates.place) * slates.real  # [n, 1, T]
+    return -(lesson_log_probs(model, space, asked, slates) * weight).sum(), weight.sum()
+
+
+def lesson_log_probs(model: PreTrainedModel, space: ActionSpace, asked: Prompts, slates: Slates) -> Tensor:
+    """Log-probabilities [B, K, T] of slates under the softmax that SFT has in the action space, 0 at padding."""
     if space.unaided:
         log_probs = unaided_log_probs(model, read_at_once(model, asked, slates.tokens), slates.tokens)
-    else:
-        log_probs, _ = token_log_probs(model, asked, space, slates, 1.0)
-    return -(log_probs * weight).sum(), weight.sum()
+        return log_probs.where(slates.real, 0)
+    return token_log_probs(model, asked, space, slates, 1.0)[0]
 
 
 def unaided_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """SFT on RecIF's tasks: prompts of every task, and what users went on to do. Mixed with the lessons on histories."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,36 +9,43 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import Tasked
-from stages.core.seeding import numpy_generator
-from stages.corpus.task_samples import Logs, Sample
+from stages.action_spaces.base import Question, Tasked
+from stages.corpus.task_samples import Sample
 from stages.corpus.tasks import JUDGING
-from stages.policy.constrained import output_logits
-from stages.policy.logprobs import spell, token_log_probs
+from stages.policy.logprobs import answer_logits, spell
+from stages.policy.slate_label import lesson_log_probs
 
 
 @dataclass(frozen=True)
 class TaskLessons:
-    """Samples of each task per user and epoch, drawn from (seed, epoch, user)."""
+    """Samples of each task, anew in each epoch."""
 
     space: Tasked
-    logs: Logs
+    draw: Callable[[int], list[Sample]]
+    """The samples of an epoch, by its number."""
     history_items: int
     """Of what a prompt shows, the last."""
-    seed: int
     counts: dict[str, int] = field(default_factory=dict)
-    """Samples of the last epoch, by task."""
+    """Samples of the last epoch, by task; right items that were in no pool, which are not taught."""
 
     def epoch(self, number: int) -> list[Sample]:
-        """The samples of an epoch."""
-        found = [
-            sample._replace(shown=sample.shown[-self.history_items :])
-            for user in np.flatnonzero(self.logs.lengths)
-            for sample in self.logs.samples(int(user), numpy_generator(self.seed, "tasks", number, int(user)))
-        ]
-        tasks = [sample.task for sample in found]
+        """The samples of an epoch that have something to teach."""
+        drawn = [own._replace(shown=own.shown[-self.history_items :]) for own in self.draw(number)]
+        found = [self._within_pool(own) for own in drawn]
+        if any(own.pool is not None for own in drawn):
+            self.counts["answers_left_out"] = sum(len(own.answer) for own in drawn) - sum(
+                len(own.answer) for own in found
+            )
+        found = [own for own in found if own.task == JUDGING or len(own.answer)]
+        tasks = [own.task for own in found]
         self.counts.update({f"samples_{task}": tasks.count(task) for task in dict.fromkeys(tasks)})
         return found
+
+    @staticmethod
+    def _within_pool(sample: Sample) -> Sample:
+        if sample.pool is None or sample.task == JUDGING:
+            return sample
+        return sample._replace(answer=sample.answer[np.isin(sample.answer, sample.pool)])
 
     def size(self, example: Sample) -> int:
         """Items that are shown, and those that are right."""
@@ -50,32 +58,32 @@ class TaskLessons:
         asked = [example for example in examples if example.task != JUDGING]
         for own, losses in ((asked, self._recommending), (judged, self._judging)):
             if own:
-                total = total + losses(model, own)
-                weight = weight + len(own) * self.space.trie.depth
+                nats, count = losses(model, own)
+                total, weight = total + nats, weight + count
         return total, weight
 
-    def _recommending(self, model: PreTrainedModel, samples: list[Sample]) -> Tensor:
-        """Every right item as the first that is written, all behind one reading of the prompt."""
-        prompts = self.space.task_prompts([(own.task, own.condition, own.shown) for own in samples]).to(model.device)
+    def _recommending(self, model: PreTrainedModel, samples: list[Sample]) -> tuple[Tensor, Tensor]:
+        """Every right item as the first that is written, all behind one reading of the prompt; a sample weighs as many
+        tokens as its right items have in the mean.
+        """
+        prompts = self.space.task_prompts(list(map(question, samples))).to(model.device)
         items = torch.full((len(samples), max(len(own.answer) for own in samples), 1), -1)
         for row, own in enumerate(samples):
             items[row, : len(own.answer), 0] = torch.from_numpy(own.answer)
         right = (items >= 0).sum(1, keepdim=True).to(model.device)  # [B, 1, 1]
         slates, _ = spell(prompts, self.space, items.to(model.device))
-        log_probs, _ = token_log_probs(model, prompts, self.space, slates, 1.0)
-        return -(log_probs / right).sum()
+        log_probs = lesson_log_probs(model, self.space, prompts, slates)
+        return -(log_probs / right).sum(), (slates.real.sum((1, 2)) / right[:, 0, 0]).sum()
 
-    def _judging(self, model: PreTrainedModel, samples: list[Sample]) -> Tensor:
-        """Yes or no; as heavy as an item of three codes."""
-        logits = answer_logits(model, self.space, [(own.task, "", own.shown) for own in samples])
+    def _judging(self, model: PreTrainedModel, samples: list[Sample]) -> tuple[Tensor, Tensor]:
+        """Yes or no; as heavy as an item."""
+        logits = answer_logits(model, self.space, list(map(question, samples)))
         right = torch.tensor([0 if own.label else 1 for own in samples], device=model.device)
-        return cross_entropy(logits, right, reduction="sum") * self.space.trie.depth
+        nats = cross_entropy(logits, right, reduction="sum") * self.space.item_tokens
+        return nats, nats.new_tensor(len(samples) * self.space.item_tokens)
 
 
-def answer_logits(model: PreTrainedModel, space: Tasked, asked: list[tuple[str, str, np.ndarray]]) -> Tensor:
-    """Logits of yes and no behind prompts of (task, condition, items shown): [B, 2]."""
-    assert space.words is not None
-    prompts = space.task_prompts(asked).to(model.device)
-    states = model.get_decoder()(input_ids=prompts.tokens, use_cache=False).last_hidden_state
-    last = states[torch.arange(len(states), device=model.device), prompts.mask.sum(1) - 1]
-    return output_logits(model, last, torch.from_numpy(space.words.answers).to(model.device))
+def question(sample: Sample) -> Question:
+    """What a sample's prompt says."""
+    pool = None if sample.task == JUDGING else sample.pool
+    return Question(sample.task, sample.condition, sample.shown, pool)

@@ -1,6 +1,10 @@
-"""A policy's lists for RecIF's tasks: beam, greedy slate, and several sampled slates merged by likelihood."""
+"""A policy's lists for RecIF's tasks: beam, greedy slate, and several sampled slates merged by likelihood.
+
+Where slates are picked from pools, the beam is the pool, every candidate of which is scored.
+"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,34 +12,37 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import Prompts, Tasked
+from stages.action_spaces.base import Prompts, Question, Tasked
 from stages.core.schema import slate_table
 from stages.core.sections import Recommend
 from stages.core.stage import progress
 from stages.corpus.histories import Ints
+from stages.corpus.task_samples import asked_samples, pools_of
 from stages.corpus.tasks import JUDGING, RECOMMENDING, Tasks, split_of
-from stages.policy.beam import beam_items
+from stages.policy.beam import next_items
+from stages.policy.logprobs import answer_logits
 from stages.policy.noise import keys_of
 from stages.policy.rollout import sample_slates
 from stages.policy.sharing import Reading
-from stages.policy.task_lessons import answer_logits
 
 LENGTH = 32  # of a beam's list, as published
-Asked = tuple[str, str, Ints]
 
 
 def task_lists(
     model: PreTrainedModel,
     space: Tasked,
     tasks: Tasks,
+    folder: Path,
     decoding: Recommend,
     history_items: int,
     length: int,
     seed: int,
 ) -> Iterator[pa.Table]:
-    """Tables of SLATES for every task. length: L of a slate; history_items: of what a prompt shows, the last."""
+    """Tables of SLATES for every task. folder: the action space's, which may have pools; length: L of a slate;
+    history_items: of what a prompt shows, the last.
+    """
     for task in (*RECOMMENDING, JUDGING):
-        asked = list(questions(space, tasks, task, history_items))
+        asked = questions(space, tasks, task, pools_of(folder, task), history_items)
         for start in progress(range(0, len(asked), decoding.batch_size), f"recommend {split_of(task)}"):
             part = asked[start : start + decoding.batch_size]
             samples = np.arange(start, start + len(part))
@@ -48,19 +55,22 @@ def task_lists(
                 yield slate_table(samples, split_of(task), decoder, items.cpu().numpy(), scores.cpu().numpy())
 
 
-def questions(space: Tasked, tasks: Tasks, task: str, history_items: int) -> Iterator[Asked]:
-    """Task, condition and items shown, row by row; Semantic IDs that no item has are not shown."""
-    table = tasks.table(task)
-    for condition, shown in zip(table["condition"].to_pylist(), table["shown"].to_pylist(), strict=True):
-        items = tasks.ids.some_item(np.array(shown, dtype=np.int64))
-        yield task, condition, space.standing_for(items[items >= 0][-history_items:])
+def questions(space: Tasked, tasks: Tasks, task: str, pools: list[Ints] | None, history_items: int) -> list[Question]:
+    """What is asked, row by row. pools: of the rows; label_pred has none."""
+    asked = asked_samples(tasks, task)
+    offered = pools if pools and task != JUDGING else [None] * len(asked)
+    messages = tasks.table(task)["messages"].to_pylist() if space.official else [""] * len(asked)
+    return [
+        Question(task, own.condition, space.standing_for(own.shown[-history_items:]), pool, told)
+        for own, pool, told in zip(asked, offered, messages, strict=True)
+    ]
 
 
 @torch.no_grad()
 def written(
     model: PreTrainedModel,
     space: Tasked,
-    asked: list[Asked],
+    asked: list[Question],
     samples: Ints,
     decoding: Recommend,
     length: int,
@@ -76,7 +86,7 @@ def written(
     return {
         "slate": (greedy.items[:, 0], greedy.item_log_probs[:, 0]),
         "sample": merged(drawn.items, drawn.item_log_probs, LENGTH),
-        "beam": beam_items(reading, space, max(decoding.beam_width, LENGTH), LENGTH),
+        "beam": next_items(reading, space, max(decoding.beam_width, LENGTH), LENGTH),
     }
 
 
@@ -100,7 +110,7 @@ def merged(items: Tensor, log_probs: Tensor, count: int) -> tuple[Tensor, Tensor
 
 
 @torch.no_grad()
-def judged(model: PreTrainedModel, space: Tasked, asked: list[Asked], samples: Ints, tasks: Tasks) -> pa.Table:
+def judged(model: PreTrainedModel, space: Tasked, asked: list[Question], samples: Ints, tasks: Tasks) -> pa.Table:
     """p(yes) / (p(yes) + p(no)) of each sample, as a list of its candidate alone."""
     scores = answer_logits(model, space, asked).float().softmax(1)[:, :1].cpu().numpy()
     candidates = tasks.table(JUDGING)["candidate"].to_numpy()[samples][:, None]

@@ -26,17 +26,22 @@ def chat_form(tokenizer: PreTrainedTokenizerBase | None) -> ChatForm:
     """
     if tokenizer is None or not tokenizer.chat_template:
         return ChatForm("", "")
-    written = tokenizer.apply_chat_template(
-        [{"role": "user", "content": MARK}],
-        chat_template=TODAY + tokenizer.get_chat_template(),
-        tokenize=False,
-        add_generation_prompt=True,
-        enable_thinking=False,
-    )
-    parts = str(written).split(MARK)
+    parts = conversation(tokenizer, [{"role": "user", "content": MARK}]).split(MARK)
     if len(parts) != 2:
         raise InputError(
             f"{tokenizer.name_or_path}: its chat template shows the user's message {len(parts) - 1} times, it has to "
             "do so once; take a model with another template"
         )
     return ChatForm(*parts)
+
+
+def conversation(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]]) -> str:
+    """Turns (role, content) in the tokenizer's chat template, up to where the answer begins."""
+    written = tokenizer.apply_chat_template(
+        turns,
+        chat_template=TODAY + tokenizer.get_chat_template(),
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=False,
+    )
+    return str(written)

@@ -36,5 +36,16 @@ EARLIER = "before"
 # what an objective is called where an interaction carries it; `click` is every interaction, and goes without saying
 FEEDBACK = {"like": "liked", "tail_click": "rare", "longview": "watched", "follow": "followed", "forward": "shared"}
 
+# RecIF's tasks: what is asked for, and what a user does with a video where a behaviour is
+DOMAIN, DOMAINS = "video", {"ad": "advertisement", "product": "product"}
+CONDITIONS = {
+    "longview": "watches for long",
+    "like": "likes",
+    "follow": "likes so much that the author is followed",
+    "forward": "shares",
+    "not_interested": "dismisses",
+    "": "watches",
+}
+
 # popularity, from the training part alone, by the share of items that are less frequent
 POPULARITY = ((0.9, "very popular"), (0.6, "popular"), (0.2, ""), (0.0, "rarely chosen"))

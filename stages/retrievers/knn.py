@@ -7,6 +7,8 @@ n_i: users with item i among what SFT may see; c(i, j): users with both, in any 
 own user is taken off n and c, as in transitions.py. Left out: the cut to the k nearest neighbours of each item.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
@@ -25,19 +27,32 @@ def candidates(
 
     visible [U]: the first items of each user that may be counted. counts: `window` has no part in it.
     """
-    owned = visible_items(histories, visible)
-    users = np.bincount(owned.indices, minlength=histories.item_count)
-    together = sparse.csr_array(owned.T @ owned - sparse.diags_array(users, dtype=np.float64))
-    popularity = visible_counts(histories, visible)
+    scorer, popularity = Scorer(histories, visible, counts), visible_counts(histories, visible)
     found = np.empty((len(contexts), size), dtype=np.int64)
     for start in range(0, len(contexts), ROWS):
         part = contexts[start : start + ROWS]
         before = histories.items_before(part)
-        scores = neighbours(together, users, owned[part[:, 0]], before, counts)
+        scores = scorer.scores(part[:, 0], before)
         hidden = before if exclude_seen else None
         scores = largest(scores, size + (max(map(len, before)) if exclude_seen else 0))
         found[start : start + ROWS] = transitions.rank_items(scores, hidden, popularity, size)[0]
     return found
+
+
+class Scorer:
+    """What the counts say of any item beside others; see `candidates`."""
+
+    def __init__(self, histories: Histories, visible: Ints, counts: Fill) -> None:
+        owned = visible_items(histories, visible)
+        self.users = np.bincount(owned.indices, minlength=histories.item_count)
+        self.together = sparse.csr_array(owned.T @ owned - sparse.diags_array(self.users, dtype=np.float64))
+        self.owned = sparse.vstack([owned, sparse.csr_array((1, owned.shape[1]))], format="csr")  # nobody, at the end
+        self.counts = counts
+
+    def scores(self, users: Ints, lists: Sequence[Ints]) -> sparse.csr_array:
+        """[C, N] behind each list of items, oldest first, of users [C] who are not counted; -1 for one in no log."""
+        own = self.owned[np.where(users < 0, self.owned.shape[0] - 1, users)]
+        return neighbours(self.together, self.users, own, lists, self.counts)
 
 
 def visible_items(histories: Histories, visible: Ints) -> sparse.csr_array:
@@ -54,7 +69,7 @@ def visible_items(histories: Histories, visible: Ints) -> sparse.csr_array:
 
 
 def neighbours(
-    together: sparse.csr_array, users: Ints, own: sparse.csr_array, contexts: list[Ints], counts: Fill
+    together: sparse.csr_array, users: Ints, own: sparse.csr_array, contexts: Sequence[Ints], counts: Fill
 ) -> sparse.csr_array:
     """Scores [rows, N] of contexts (items, oldest first). together [N, N]: c, 0 on its diagonal; users [N]: n.
 

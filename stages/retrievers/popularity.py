@@ -1,6 +1,9 @@
 """Candidates by popularity: the most frequent items, less what the user has seen."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy import sparse
 
 from stages.core.sections import Fill
 from stages.corpus.histories import Histories, Ints
@@ -31,3 +34,14 @@ def candidates(
         kept = np.where(np.take_along_axis(hidden, first, axis=1), -1, order[first])
         found[start : start + ROWS, : kept.shape[1]] = kept
     return found
+
+
+class Scorer:
+    """Nothing that hangs on a list: ties, and all are, go by popularity."""
+
+    def __init__(self, histories: Histories, visible: Ints, counts: Fill) -> None:
+        self.item_count = histories.item_count
+
+    def scores(self, users: Ints, lists: Sequence[Ints]) -> sparse.csr_array:
+        """[C, N] of zeros."""
+        return sparse.csr_array((len(lists), self.item_count))

@@ -5,6 +5,7 @@ taken off again: a training context would otherwise find its next item counted, 
 one at test time does. Ties go by popularity, which counts everybody.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,19 +26,33 @@ def candidates(
 
     visible [U]: the first items of each user that may be counted.
     """
-    params = transitions.Params(**counts.model_dump(), list_length=size)
-    matrix = transitions.transition_matrix(replace(histories, train_length=visible), params.window)
-    own, popularity = OwnPairs(histories, visible, params.window), visible_counts(histories, visible)
+    scorer, popularity = Scorer(histories, visible, counts), visible_counts(histories, visible)
     found = np.empty((len(contexts), size), dtype=np.int64)
     for start in range(0, len(contexts), ROWS):
         part = contexts[start : start + ROWS]
         before = histories.items_before(part)
-        scores = transitions.scores(matrix, before, params) - own.scores(part, params.last_items, params.decay)
-        scores.data = scores.data.round(transitions.DECIMALS)
-        scores.eliminate_zeros()
         hidden = before if exclude_seen else None
+        scores = scorer.scores(part[:, 0], before)
         found[start : start + ROWS] = transitions.rank_items(scores, hidden, popularity, size)[0]
     return found
+
+
+class Scorer:
+    """What the counts say of any item behind others; see `candidates`."""
+
+    def __init__(self, histories: Histories, visible: Ints, counts: Fill) -> None:
+        self.params = transitions.Params(**counts.model_dump(), list_length=1)
+        self.matrix = transitions.transition_matrix(replace(histories, train_length=visible), counts.window)
+        self.own = OwnPairs(histories, visible, counts.window)
+
+    def scores(self, users: Ints, lists: Sequence[Ints]) -> sparse.csr_array:
+        """[C, N] behind each list of items, oldest first, of users [C] who are not counted; -1 for one in no log."""
+        params = self.params
+        scores = transitions.scores(self.matrix, lists, params)
+        scores = scores - self.own.scores(users, lists, params.last_items, params.decay)
+        scores.data = scores.data.round(transitions.DECIMALS)
+        scores.eliminate_zeros()
+        return scores
 
 
 class OwnPairs:
@@ -47,34 +62,35 @@ class OwnPairs:
         count = histories.item_count
         length = np.diff(histories.offsets)
         user = np.repeat(np.arange(len(length)), length)
-        self.key = user * count + histories.item  # [interactions] of user and item
+        pairs = user * count + histories.item  # [interactions] of user and item
         seen = np.arange(len(user)) - histories.offsets[user] < visible[user]
-        self.known = np.unique(self.key[seen])
+        self.known = np.unique(pairs[seen])
         earlier, later, weight = [], [], []
         first = np.arange(len(user))
         for distance in range(1, window + 1):
             pair = first[: len(user) - distance]
             pair = pair[(user[pair] == user[pair + distance]) & seen[pair + distance]]
-            earlier.append(np.searchsorted(self.known, self.key[pair]))
+            earlier.append(np.searchsorted(self.known, pairs[pair]))
             later.append(histories.item[pair + distance])
             weight.append(np.full(len(pair), 1 / distance))
         places = (np.concatenate(earlier), np.concatenate(later))
         shape = (len(self.known), count)
         self.counts = sparse.coo_array((np.concatenate(weight), places), shape=shape).tocsr()
-        self.offsets = histories.offsets
+        self.item_count = count
 
-    def scores(self, contexts: Ints, last_items: int, decay: float) -> sparse.csr_array:
-        """Their part of the scores of contexts [C, 2]: [C, N]."""
-        user, position = contexts.T
+    def scores(self, users: Ints, lists: Sequence[Ints], last_items: int, decay: float) -> sparse.csr_array:
+        """Their part of the scores of lists of items, oldest first, of users [C]: [C, N]."""
+        length = np.array([len(own) for own in lists], dtype=np.int64)
         row, place, value = [], [], []
         for age in range(last_items):
-            voting = np.flatnonzero(position > age)
-            key = self.key[self.offsets[user[voting]] + position[voting] - 1 - age]
+            voting = np.flatnonzero(length > age)
+            item = np.array([lists[one][-1 - age] for one in voting], dtype=np.int64)
+            key = np.where(users[voting] >= 0, users[voting] * self.item_count + item, -1)
             at = np.searchsorted(self.known, key).clip(max=len(self.known) - 1)
             there = self.known[at] == key
             row.append(voting[there])
             place.append(at[there])
             value.append(np.full(int(there.sum()), decay**age))
-        shape = (len(contexts), len(self.known))
+        shape = (len(lists), len(self.known))
         votes = sparse.coo_array((np.concatenate(value), (np.concatenate(row), np.concatenate(place))), shape=shape)
         return votes.tocsr() @ self.counts

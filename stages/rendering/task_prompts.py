@@ -1,0 +1,41 @@
+"""RecIF's tasks as text: the prompts of text.policy.tasks with the items shown, and candidates, by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stages.core.sections import TaskPrompts
+from stages.corpus.histories import Ints
+from stages.rendering import templates as words
+from stages.rendering.prompts import Parts
+
+HISTORY = "{history}\n"
+
+
+@dataclass(frozen=True)
+class TaskRenderer:
+    """Renders samples of tasks over one corpus."""
+
+    prompts: TaskPrompts
+    names: Sequence[str]
+    """Of the items, as the history has them."""
+    lines: Sequence[str]
+    """Each item as a candidate."""
+
+    def parts(self, task: str, condition: str, shown: Ints, pool: Ints | None) -> Parts:
+        """The prompt of a sample: items shown, oldest first, and a pool; for label_pred the last one shown is judged.
+
+        Raises nothing: a prompt that shows nothing says so.
+        """
+        candidate, pool = "", shown[:0] if pool is None else pool
+        if task == "label_pred":
+            candidate, shown = words.NO_HISTORY if not len(shown) else self.names[int(shown[-1])], shown[:-1]
+        fields = {
+            "domain": words.DOMAINS.get(task, words.DOMAIN),
+            "condition": words.CONDITIONS.get(condition, condition),
+            "keyword": condition,
+            "candidate": candidate,
+            "pool": "\n".join(self.lines[item] for item in pool.tolist()),
+        }
+        head, tail = getattr(self.prompts, task).split(HISTORY)
+        history = [f"{self.names[item]}\n" for item in shown.tolist()] or [words.NO_HISTORY + "\n"]
+        return Parts(head.format(**fields), history, tail.format(**fields))
