@@ -76,41 +76,43 @@ def lists(model: SASRec, loader, seen: dict[str, list[int]], names: np.ndarray) 
 
 
 class State:
-    """Where a run stands behind an epoch: RecBole's own checkpoint holds an object that torch no longer loads."""
+    """Where a run stands behind an epoch, as arrays: RecBole's own checkpoint is a pickle of its objects."""
 
     def __init__(self, path: Path, trainer: Trainer, order: torch.Generator) -> None:
         """order: what draws the examples' order."""
         self.path, self.trainer, self.order = path, trainer, order
 
     def save(self, epochs: list[dict]) -> None:
-        own = self.trainer
-        scratch = self.path.with_suffix(".new")
-        torch.save(
-            {
-                "epochs": json.dumps(epochs),
-                "stale": own.cur_step,
-                "best": float(own.best_valid_score),
-                "model": own.model.state_dict(),
-                "optimizer": own.optimizer.state_dict(),
-                "generators": [torch.get_rng_state(), self.order.get_state()],
-            },
-            scratch,
-        )
+        own, optimizer = self.trainer, self.trainer.optimizer.state_dict()
+        arrays = {f"model {name}": value.numpy() for name, value in own.model.state_dict().items()}
+        for index, values in optimizer["state"].items():
+            arrays |= {f"optimizer {index} {name}": value.numpy() for name, value in values.items()}
+        arrays |= {"random": torch.get_rng_state().numpy(), "order": self.order.get_state().numpy()}
+        told = {"epochs": epochs, "stale": own.cur_step, "best": float(own.best_valid_score)}
+        scratch = self.path.with_suffix(".new.npz")
+        np.savez(scratch, told=json.dumps({**told, "groups": optimizer["param_groups"]}), **arrays)
         scratch.replace(self.path)
 
     def load(self) -> list[dict]:
         """Go back there; the epochs so far, none where there is no state."""
         if not self.path.exists():
             return []
-        found, own = torch.load(self.path), self.trainer
-        own.model.load_state_dict(found["model"])
-        own.optimizer.load_state_dict(found["optimizer"])
-        own.cur_step, own.best_valid_score = found["stale"], found["best"]
-        torch.set_rng_state(found["generators"][0])
-        self.order.set_state(found["generators"][1])
-        epochs = json.loads(found["epochs"])
-        own.start_epoch = len(epochs)
-        return epochs
+        own, model, moments = self.trainer, {}, {}
+        with np.load(self.path) as found:
+            told = json.loads(str(found["told"]))
+            for name in found.files:
+                kind, *rest = name.split()
+                if kind == "model":
+                    model[rest[0]] = torch.from_numpy(found[name])
+                if kind == "optimizer":
+                    moments.setdefault(int(rest[0]), {})[rest[1]] = torch.from_numpy(found[name])
+            torch.set_rng_state(torch.from_numpy(found["random"]))
+            self.order.set_state(torch.from_numpy(found["order"]))
+        own.model.load_state_dict(model)
+        own.optimizer.load_state_dict({"state": moments, "param_groups": told["groups"]})
+        own.cur_step, own.best_valid_score = told["stale"], told["best"]
+        own.start_epoch = len(told["epochs"])
+        return told["epochs"]
 
 
 def main(job: dict) -> dict:
@@ -121,7 +123,7 @@ def main(job: dict) -> dict:
     train_data, valid_data, test_data = data_preparation(config, dataset)
     model = SASRec(config, train_data.dataset).to(config["device"])
     names, trainer = np.asarray(dataset.field2id_token["item_id"]).astype(str), Trainer(config, model)
-    state = State(Path(job["folder"], "recbole.pt"), trainer, train_data.generator)
+    state = State(Path(job["folder"], "recbole.npz"), trainer, train_data.generator)
     epochs = state.load()
     aside = -epochs[-1]["seconds"] if epochs else 0.0
     started = time.perf_counter()
