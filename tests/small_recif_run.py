@@ -1,5 +1,8 @@
 """The pipeline on a small drawn set in RecIF's form, stage by stage in this process."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -37,6 +40,21 @@ def project(root: Path, users: int, epochs: int) -> None:
     (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     (root / "stages").symlink_to(ROOT / "stages", target_is_directory=True)
     small_generative.write_encoder(root / "models" / "encoders" / "minilm")  # of which baselines' ids are made
+
+
+@contextmanager
+def entered(root: Path) -> Iterator[None]:
+    """The project as the current folder, with checkpoints beside it, for fixtures that outlive a test."""
+    here, kept = Path.cwd(), os.environ.get("SAGE_CHECKPOINTS")
+    os.environ["SAGE_CHECKPOINTS"] = str(root.parent / "checkpoints")
+    os.chdir(root)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+        os.environ.pop("SAGE_CHECKPOINTS")
+        if kept is not None:
+            os.environ["SAGE_CHECKPOINTS"] = kept
 
 
 def prepared() -> None:

@@ -1,7 +1,6 @@
 """RecIF's tasks with a policy: what is planted in the drawn set is found, and what tasks ask and list is right."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +30,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 users, 8 epochs: 20 seconds of one core."""
     root = tmp_path_factory.mktemp("recif") / "project"
     small_recif_run.project(root, users=120, epochs=8)
-    here, kept = Path.cwd(), os.environ.get("SAGE_CHECKPOINTS")
-    os.environ["SAGE_CHECKPOINTS"] = str(root.parent / "checkpoints")
-    os.chdir(root)
-    try:
+    with small_recif_run.entered(root):
         small_recif_run.prepared()
         small_recif_run.trained()
-    finally:
-        os.chdir(here)
-        os.environ.pop("SAGE_CHECKPOINTS")
-        if kept is not None:
-            os.environ["SAGE_CHECKPOINTS"] = kept
     return root
 
 

@@ -1,7 +1,6 @@
 """RecIF's tasks in native text: pools of a task's domain, prompts in words, lessons, and lists out of the pools."""
 
 import json
-import os
 from collections import Counter
 from copy import copy
 from pathlib import Path
@@ -48,10 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = yaml.safe_load((root / "params.yaml").read_text())
     values["backbones"]["tiny"]["spaces"]["text"]["sft"] |= {"epochs": 1, "max_examples": 60}
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    here, kept = Path.cwd(), os.environ.get("SAGE_CHECKPOINTS")
-    os.environ["SAGE_CHECKPOINTS"] = str(root.parent / "checkpoints")
-    os.chdir(root)
-    try:
+    with small_recif_run.entered(root):
         for stage in (download, prepare, render):
             stage.main(DATASET)
         download_backbone.main("tiny")
@@ -59,11 +55,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("models", DATASET, "text", "sft").symlink_to("warmup")
         recommend.main(DATASET, "text", "sft", 1)
         evaluate.main(DATASET, "text-sft", 1)
-    finally:
-        os.chdir(here)
-        os.environ.pop("SAGE_CHECKPOINTS")
-        if kept is not None:
-            os.environ["SAGE_CHECKPOINTS"] = kept
     return root
 
 
