@@ -109,7 +109,8 @@ def task_figures(
         for decoder, lists in found.items():
             drawing = settings.resamples, settings.confidence, numpy_generator(settings.seed, "evaluate", "tasks")
             if task == JUDGING:
-                scores = own.sort_by("user")["score"].to_numpy().astype(np.float64)
+                scored = own.filter(pc.equal(own["decoder"], decoder)).sort_by("user")
+                scores = scored["score"].to_numpy().astype(np.float64)
                 figures.setdefault(task, {})[decoder] = task_summary.labels(table, lists, scores, *drawing)
                 continue
             columns = task_columns(task, table, lists, asked, corpus, through_ids)

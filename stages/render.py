@@ -119,7 +119,7 @@ def task_prompts(settings: Params, text: Text, samples: list[Sample]) -> list[st
     renderer = TaskRenderer(settings.text.policy.tasks, text.names, text.lines)
     rows = np.sort(numpy_generator("render", "tasks").permutation(len(samples))[:SAMPLE])
     asked = [samples[row] for row in rows]
-    return [renderer.parts(own.task, own.condition, own.shown, own.pool).whole for own in asked]
+    return [renderer.parts(own.task, own.condition, own.shown, own.pool, own.candidate).whole for own in asked]
 
 
 def sample(settings: Params, histories: Histories, text: Text) -> list[str]:

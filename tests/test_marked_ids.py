@@ -55,9 +55,11 @@ def test_histories_have_marks_around_every_id(tmp_path: Path) -> None:
     assert marked.new_tokens == plain.new_tokens + 2
     codes = plain.tokens[[1, 3]].tolist()
     assert marked.history(np.array([1, 3])).tolist() == [1, begin, *codes[0], end, begin, *codes[1], end]
-    asked = marked.task_prompts([Question("video", "", np.array([1])), Question("label_pred", "", np.array([1]))])
-    assert asked.tokens[0, -1] == begin  # a code is next
-    assert asked.tokens[1][asked.mask[1] == 1][-1] != begin  # a word is
+    one = np.array([1])
+    asked = marked.task_prompts([Question("video", "", one), Question("label_pred", "", one, 3)])
+    assert asked.tokens[0][asked.mask[0] == 1][-1] == begin  # a code is next
+    judged = [*marked.history(one).tolist(), marked.words.token("label_pred"), begin, *codes[1], end]
+    assert asked.tokens[1].tolist() == judged  # a word is
     assert plain.fingerprint != marked.fingerprint
 
 
@@ -122,7 +124,7 @@ def test_a_pretrained_model_reads_the_official_messages(tmp_path: Path) -> None:
         {"role": "user", "content": f"看过：{FIRST}<|sid_begin|><s_a_6><s_b_0><s_c_5><|sid_end|>{LAST} /no_think"},
         {"role": "assistant", "content": LAST},
     ]
-    question = Question("video", "", np.array([1]), None, json.dumps(turns, ensure_ascii=False))
+    question = Question("video", "", np.array([1]), messages=json.dumps(turns, ensure_ascii=False))
     tokens = own.task_prompts([question]).tokens[0].tolist()
     begin, end = own.marks.tolist()
     assert tokens[-1] == begin
@@ -140,7 +142,7 @@ def test_lists_behind_official_messages(tmp_path: Path) -> None:
     own = space(tmp_path, OFFICIAL, chatting(tmp_path))
     model = small_policy.scratch(own.first_token + own.new_tokens, 0).eval()
     said = [json.dumps([{"role": "user", "content": text}]) for text in (FIRST, LAST + FIRST)]
-    asked = [Question("video", "", np.array([1]), None, text) for text in said]
+    asked = [Question("video", "", np.array([1]), messages=text) for text in said]
     items, _ = beam_items(Reading(model, own.task_prompts(asked)), own, 9, 4)
     assert torch.sort(items).values.tolist() == [[1, 2, 3, 5]] * 2
     logits = answer_logits(model, own, [own_question._replace(task="label_pred") for own_question in asked])

@@ -1,35 +1,41 @@
 """RecIF's tasks with a policy: what is planted in the drawn set is found, and what tasks ask and list is right."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from stages.action_spaces import task_words
+from stages.action_spaces.base import Question
 from stages.action_spaces.semantic_id import Actions
-from stages.core import paths
+from stages.core import params, paths
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, load
-from stages.corpus.task_samples import Logs
+from stages.corpus.task_samples import BY_BEHAVIOUR, Logs
 from stages.corpus.tasks import JUDGING, RECOMMENDING, Tasks, split_of, tasks_of
 from stages.measures import bootstrap
+from stages.policy.beam import next_items
 from stages.policy.rollout import within_nucleus
-from stages.policy.task_lists import merged, questions
+from stages.policy.sharing import Reading
+from stages.policy.task_lists import judged, merged, questions, task_lists
 from stages.reporting.task_tables import task_tables
 from stages.tabulate import read_csv
-from tests import small_recif_run
+from tests import small_policy, small_recif_run
 from tests.small_recif_run import DATASET
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 users, 8 epochs: 20 seconds of one core."""
+    """160 users, 10 epochs: half a minute of one core."""
     root = tmp_path_factory.mktemp("recif") / "project"
-    small_recif_run.project(root, users=120, epochs=8)
+    small_recif_run.project(root, users=160, epochs=10)
     with small_recif_run.entered(root):
         small_recif_run.prepared()
         small_recif_run.trained()
@@ -95,7 +101,10 @@ def test_questions_show_what_official_prompts_name(inside: Path) -> None:
         table = tasks.table(task)
         for row, own in enumerate(questions(space_of, tasks, task, None, 30)):
             assert (own.task, own.condition, own.pool) == (task, table["condition"][row].as_py(), None)
-            assert tasks.ids.sid[own.shown].tolist() == table["shown"][row].as_py()[-30:]
+            shown = table["shown"][row].as_py()
+            if task == JUDGING:
+                assert tasks.ids.sid[own.candidate] == shown.pop()
+            assert tasks.ids.sid[own.shown].tolist() == (shown if task in BY_BEHAVIOUR else shown[-30:])
     behaviours = set(tasks.table("label_cond")["condition"].to_pylist())
     assert behaviours == {"longview", "like", "follow", "forward"}
 
@@ -110,7 +119,8 @@ def test_lessons_are_of_what_may_be_seen(inside: Path) -> None:
     for user in np.flatnonzero(lengths):
         seen = set(log.train(user)[: lengths[user]].tolist())
         for sample in logs.samples(user, np.random.default_rng(user)):
-            assert set(sample.shown.tolist()) | set(sample.answer.tolist()) <= seen
+            assert {*sample.shown.tolist(), *sample.answer.tolist()} <= seen
+            assert (sample.candidate in seen) == (sample.task == JUDGING)
             assert len(np.unique(sample.answer)) == len(sample.answer)
             assert (sample.label is None) == (sample.task != JUDGING)
             kinds.add(sample.task)
@@ -127,11 +137,69 @@ def test_labels_of_lessons_are_those_of_the_log(inside: Path) -> None:
         items = histories.item[own]
         for sample in logs.samples(user, np.random.default_rng(1)):
             if sample.task == JUDGING:
-                labels = histories.feedback["longview"][own][items == sample.shown[-1]]
+                labels = histories.feedback["longview"][own][items == sample.candidate]
                 assert sample.label in labels.astype(bool).tolist()
             if sample.task == "label_cond":
                 right = items[histories.feedback[sample.condition][own] == 1]
                 assert np.isin(sample.answer, right).all()
+
+
+def test_what_is_right_comes_behind_what_is_shown(inside: Path) -> None:
+    """Of every task: items that the prompt shows, then those that are right, stand so in the log. One that is right is
+    shown only where the user had it twice.
+    """
+    histories, tasks = asked()
+    logs = Logs.of(histories, tasks, histories.train_length, lambda items: items)
+    words = 0
+    for user in np.flatnonzero(histories.train_length)[:40]:
+        log = histories.train(user)
+        last = {item: place for place, item in enumerate(log.tolist())}
+        first = {item: place for place, item in reversed(list(enumerate(log.tolist())))}
+        for sample in logs.samples(user, np.random.default_rng(user)):
+            later = [*sample.answer.tolist(), sample.candidate] if sample.task == JUDGING else sample.answer.tolist()
+            shown_here = [item for item in sample.shown.tolist() if sample.task in ("video", "interactive")]
+            for item in shown_here:
+                assert all(first[item] < last[right] for right in later if right >= 0)
+            once = [item for item in later if item >= 0 and first[item] == last[item]]
+            assert not set(once) & set(sample.shown.tolist())
+            words += sample.task == "interactive"
+    assert words > 20
+
+
+@torch.no_grad()
+def test_a_candidate_that_the_corpus_lacks_has_no_row(inside: Path, tmp_path: Path) -> None:
+    """Not the last item shown in its place: every third candidate is taken away."""
+    histories, tasks = asked()
+    (tmp_path / "tasks").mkdir()
+    for task in (*RECOMMENDING, JUDGING):
+        table = tasks.table(task).slice(0, 10)
+        lacking = np.where(np.arange(len(table)) % 3 == 1, -1, table["candidate"].to_numpy())
+        place = table.schema.get_field_index("candidate")
+        table = table.set_column(place, table.schema.field(place), pa.array(lacking, pa.int32()))
+        pq.write_table(table, tmp_path / "tasks" / f"{task}.parquet")
+    space_of = space(histories)
+    model = small_policy.scratch(space_of.first_token + space_of.new_tokens, 0).eval()
+    decoding, folder = params.load().on("semantic_id").recommend, paths.actions(DATASET, "semantic_id")
+    tables = task_lists(model, space_of, replace(tasks, folder=tmp_path), folder, decoding, 30, 10, 1)
+    rows = pa.concat_tables(tables).to_pandas()
+    for decoder in ("label", "likelihood"):
+        own = rows[rows["decoder"] == decoder]
+        assert own["user"].tolist() == [0, 2, 3, 5, 6, 8, 9]
+        assert own["item"].tolist() == lacking[lacking >= 0].tolist()
+
+
+@torch.no_grad()
+def test_the_likelihood_of_a_candidate_is_that_of_a_list(inside: Path) -> None:
+    """Of a beam as wide as the catalogue, asked for what will be watched for long."""
+    histories, _ = asked()
+    space_of = space(histories)
+    model = small_policy.scratch(space_of.first_token + space_of.new_tokens, 0).eval()
+    shown, candidate = np.array([1, 2]), int(space_of.standing_for(np.array([3]))[0])
+    found = judged(model, space_of, [Question(JUDGING, "", shown, candidate)], True)["likelihood"]
+    prompts = space_of.task_prompts([Question("label_cond", "longview", shown)])
+    width = histories.item_count
+    items, scores = next_items(Reading(model, prompts), space_of, width, width)
+    assert float(found[0]) == pytest.approx(float(scores[0][items[0] == candidate][0]), abs=1e-4)
 
 
 def test_slates_are_merged_by_likelihood() -> None:

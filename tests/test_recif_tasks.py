@@ -13,7 +13,7 @@ import yaml
 
 from stages import baseline, evaluate
 from stages.baselines import popularity
-from stages.baselines.task_asked import domain_items, of_tasks, shown_items, slates
+from stages.baselines.task_asked import domain_items, of_tasks, slates
 from stages.core import paths
 from stages.core.errors import InputError
 from stages.core.files import write_table
@@ -21,6 +21,7 @@ from stages.core.schema import slate_table
 from stages.corpus import recif_fixture
 from stages.corpus.histories import Shares, load
 from stages.corpus.recif_parts import PARTS
+from stages.corpus.task_samples import asked_samples
 from stages.corpus.tasks import JUDGING, RECOMMENDING, SPLITS, split_of, tasks_of
 from stages.measures import accuracy, diversity
 from tests import small_recif
@@ -171,9 +172,10 @@ def test_what_is_asked_is_what_prompts_name(inside: Path) -> None:
     assert tasks is not None
     for task in (*RECOMMENDING, JUDGING):
         told = tasks.table(task)["shown"].to_pylist()
-        for shown, items in zip(told, shown_items(tasks, task), strict=True):
-            assert tasks.ids.sid[items].tolist() == (shown[:-1] if task == JUDGING else shown)
-            assert tasks.ids.stands[items].all()
+        for shown, own in zip(told, asked_samples(tasks, task), strict=True):
+            assert tasks.ids.sid[own.shown].tolist() == (shown[:-1] if task == JUDGING else shown)
+            assert tasks.ids.stands[own.shown].all()
+            assert task != JUDGING or tasks.ids.sid[own.candidate] == shown[-1]
 
 
 def test_labels_hang_on_user_and_item_together(tmp_path: Path) -> None:
@@ -211,8 +213,8 @@ def test_contexts_and_domains_by_hand(tmp_path: Path) -> None:
     folder, _ = made(raw)
     tasks = tasks_of(folder)
     assert tasks is not None
-    assert [own.tolist() for own in shown_items(tasks, "video")] == [[5, 1, 3, 1]]  # nobody has 9, 9, 9
-    assert [own.tolist() for own in shown_items(tasks, JUDGING)] == [[5, 1, 3]]
+    assert [own.shown.tolist() for own in asked_samples(tasks, "video")] == [[5, 1, 3, 1]]  # nobody has 9, 9, 9
+    assert [(own.shown.tolist(), own.candidate) for own in asked_samples(tasks, JUDGING)] == [([5, 1, 3], 1)]
     about = domain_items(load(folder), tasks)
     assert {domain: items.tolist() for domain, items in about.items()} == {"goods": [5, 6], "video": [1, 2], "ad": [2]}
     whole = of_tasks(load(folder), tasks)

@@ -215,7 +215,9 @@ class Question(NamedTuple):
     condition: str
     """label_cond: a behaviour | interactive: a keyword | ""."""
     shown: Ints
-    """Items, oldest first; of label_pred the last one is judged."""
+    """Items, oldest first."""
+    candidate: int = -1
+    """label_pred: the item that is judged, -1 for none."""
     pool: Ints | None = None
     """Candidates, best first, where slates are picked from some."""
     messages: str = ""

@@ -88,9 +88,11 @@ class Actions:
 
     def history(self, items: Ints) -> Ints:
         """START, then the items' codes, in marks if there are any: [1 + W * items]."""
+        return np.concatenate([[self.first_token + START], self._spelled(items)])
+
+    def _spelled(self, items: Ints) -> Ints:
         before, behind = (np.broadcast_to(part, (len(items), len(part))) for part in np.split(self.marks, [self.lead]))
-        spelled = np.concatenate([before, self.tokens[items], behind], axis=1)
-        return np.concatenate([[self.first_token + START], spelled.ravel()])
+        return np.concatenate([before, self.tokens[items], behind], axis=1).ravel()
 
     def free(self) -> Self:
         """Raises InputError: codes that are no item's are no text that could be read."""
@@ -129,10 +131,11 @@ class Actions:
         return Prompts(tokens, mask, torch.full((len(rows), 1), -1))
 
     def _asked(self, own: Question) -> Ints:
-        begin = self.marks[: self.lead] if own.task != JUDGING else self.marks[:0]
+        judging = own.task == JUDGING
+        end = self._spelled(np.array([own.candidate] * (own.candidate >= 0))) if judging else self.marks[: self.lead]
         if own.messages:
-            return np.concatenate([self.messages.read(own.messages), begin])
-        return np.concatenate([self.history(own.shown), self.words.asking(own.task, own.condition), begin])
+            return np.concatenate([self.messages.read(own.messages), end[:0] if judging else end])
+        return np.concatenate([self.history(own.shown), self.words.asking(own.task, own.condition), end])
 
     def standing_for(self, items: Ints) -> Ints:
         """Items [n] as those that their ids stand for."""

@@ -11,8 +11,9 @@ from stages.baselines.asked import Asked, Lists, in_training, of_users
 from stages.core.schema import slate_table
 from stages.corpus.histories import Histories, Ints
 from stages.corpus.recif_parts import PARTS
-from stages.corpus.tasks import DOMAIN, JUDGING, RECOMMENDING, Ids, Tasks, split_of
-from stages.measures.tasks import CUTS, Answers, items_of
+from stages.corpus.task_samples import asked_samples
+from stages.corpus.tasks import DOMAIN, JUDGING, RECOMMENDING, Tasks, split_of
+from stages.measures.tasks import CUTS
 
 SPLITS = ("test", "valid")  # of the histories, in the order of the slates
 LENGTH = max(CUTS)  # of a task's lists
@@ -31,35 +32,12 @@ def of_tasks(histories: Histories, tasks: Tasks) -> list[Asked]:
     """Lists for the samples of every task, and of label_pred the candidates' scores."""
     about = domain_items(histories, tasks)
     found = [
-        Asked(split_of(task), shown_items(tasks, task), LENGTH, among=about[DOMAIN[task]]) for task in RECOMMENDING
+        Asked(split_of(task), [own.shown for own in asked_samples(tasks, task)], LENGTH, among=about[DOMAIN[task]])
+        for task in RECOMMENDING
     ]
-    candidates = tasks.table(JUDGING)["candidate"].to_numpy().astype(np.int64)
-    shown = shown_items(tasks, JUDGING)
+    judged = asked_samples(tasks, JUDGING)
+    shown, candidates = [own.shown for own in judged], np.array([own.candidate for own in judged], np.int64)
     return [*found, Asked(split_of(JUDGING), shown, 1, among=about["video"], candidates=candidates)]
-
-
-def shown_items(tasks: Tasks, task: str) -> list[Ints]:
-    """By sample the items that the prompt's Semantic IDs stand for, in its order, without the candidate of label_pred.
-
-    Ids that no item has are left out. Where a photo and a product share an id, it is the photo.
-    """
-    table = tasks.table(task)
-    shown, candidate = Answers.of(table["shown"]), table["candidate"].to_numpy()
-    item = standing_for(tasks.ids, shown.flat)
-    of_candidate = candidate[shown.owner]
-    same = np.flatnonzero((of_candidate >= 0) & (shown.flat == tasks.ids.sid[of_candidate]))
-    last = np.r_[shown.owner[same][1:] != shown.owner[same][:-1], True][: len(same)]
-    item[same[last]] = -1  # the question's own, which comes behind the history
-    return [own[own >= 0] for own in np.split(item, shown.offsets[1:-1])]
-
-
-def standing_for(ids: Ids, sid: Ints) -> Ints:
-    """[n] the item that each Semantic ID [n] stands for, as for the policies (stages/semantic_ids/published.py)."""
-    found = ids.some_item(sid)
-    for task in ("product", "video"):
-        standing = items_of(sid[:, None], *ids.standing(task))[:, 0]
-        found = np.where(standing >= 0, standing, found)
-    return found
 
 
 def domain_items(histories: Histories, tasks: Tasks) -> dict[str, Ints]:

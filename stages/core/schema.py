@@ -85,8 +85,9 @@ TASK_LESSONS = pa.schema(
         ("draw", pa.int32()),  # which of text.tasks.draws
         ("task", pa.string()),
         ("condition", pa.string()),  # see RECIF_TASK
-        ("shown", pa.list_(pa.int32())),  # items, oldest first; of label_pred the last is the candidate
+        ("shown", pa.list_(pa.int32())),  # items, oldest first
         ("answer", pa.list_(pa.int32())),  # items, each once
+        ("candidate", pa.int32()),  # label_pred: the item that is judged; -1
         ("label", pa.bool_()),  # label_pred
         ("user", pa.int32()),
         ("pool", pa.list_(pa.int32())),  # candidates, best first; none for label_pred
@@ -154,18 +155,18 @@ def slate_table(
     return pa.table(columns, schema=SLATES)
 
 
-def read(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read a table and hold it to its schema; columns beyond the schema are kept.
+def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read a table, or some columns of its schema, and hold it to that; columns beyond the schema are kept.
 
     Raises InputError that names the file and the column, type or damage.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file; run the stage that writes it (`dvc repro`) or `dvc pull`")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: not a readable parquet file ({error}); fetch or make it again") from error
-    return conform(table, schema, str(path))
+    return conform(table, schema if columns is None else pa.schema([schema.field(name) for name in columns]), str(path))
 
 
 def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:

@@ -1,10 +1,11 @@
 """What the logs that are learnt from say of RecIF's tasks: what is shown, and what was done next.
 
 Truncated as published: 512 videos; 100 videos watched for long before 200 advertisements or 100 products; 10 videos of
-each behaviour. A cut is drawn in the list that is asked about: what is before it is shown, the next TARGETS are right.
+each behaviour. A cut is drawn in the list that is asked about: what is before it is shown, what is right and what is
+judged are of the TARGETS behind it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,16 +24,18 @@ SHOWN = {"video": 512, "longview": 100, "ad": 200, "goods": 100, "behaviour": 10
 TARGETS = 10
 CANDIDATES = 4
 LESSONS, POOLS = TASK_FILES  # of an action space whose prompts have pools
+BY_BEHAVIOUR = ("label_cond", JUDGING)
 BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
 
 
 class Sample(NamedTuple):
-    """A prompt and what is right; of label_pred the last item shown is the candidate. See Question."""
+    """A prompt and what is right. See Question."""
 
     task: str
     condition: str  # a behaviour or a keyword, or ""
     shown: Ints
     answer: Ints  # each once
+    candidate: int = -1  # label_pred: the item that is judged, -1 for none
     label: bool | None = None
     user: int = -1  # whose log it is of; -1 for none
     pool: Ints | None = None  # candidates, best first, where there are any
@@ -57,30 +60,23 @@ class Logs:
         words = {user: [(word, standing(items)) for word, items in own] for user, own in tasks.keywords().items()}
         return cls(histories, lengths, histories.offsets, tasks.parts(), words)
 
-    def epoch(self, seed: int, number: int) -> list[Sample]:
-        """The samples of an epoch, drawn from (seed, epoch, user)."""
-        return [
-            sample._replace(user=int(user))
-            for user in np.flatnonzero(self.lengths)
-            for sample in self.samples(int(user), numpy_generator(seed, "tasks", number, int(user)))
-        ]
+    def epoch(self, seed: int, number: int) -> Iterator[Sample]:
+        """The samples of an epoch, drawn from (seed, epoch, user), user by user."""
+        for user in np.flatnonzero(self.lengths).tolist():
+            for sample in self.samples(user, numpy_generator(seed, "tasks", number, user)):
+                yield sample._replace(user=user)
 
     def samples(self, user: int, generator: np.random.Generator) -> list[Sample]:
         """One sample of each task that a user's log has something for; of label_pred and keywords, several."""
         lists = self._lists(user)
         watched = self._watched(lists["video"])
-        found = [
+        return [
             *self._next("video", lists["video"], None, generator),
             *self._next("ad", lists["ad"], watched[-SHOWN["longview"] :], generator),
             *self._next("goods", lists["goods"], watched[-SHOWN["longview"] :], generator),
             *self._conditions(lists["video"], generator),
+            *self._keywords(user, self.histories.item[lists["video"]], generator),
         ]
-        for word, items in self.keywords.get(user, []):
-            seen = self.histories.item[lists["video"]]
-            right = np.unique(items[np.isin(items, seen)])[:TARGETS]
-            if len(right):
-                found.append(Sample("interactive", word, seen[-SHOWN["video"] :], right))
-        return found
 
     def _lists(self, user: int) -> dict[str, Ints]:
         """Places of the user's interactions that may be seen, by domain, oldest first."""
@@ -103,6 +99,15 @@ class Logs:
         shown = shown if before is None else np.concatenate([before, shown])
         return [Sample({"goods": "product"}.get(domain, domain), "", shown, _once(items[cut : cut + TARGETS]))]
 
+    def _keywords(self, user: int, videos: Ints, generator: np.random.Generator) -> list[Sample]:
+        """One of interactive for each of the user's keywords that has items behind the cut."""
+        if len(videos) < 2:
+            return []
+        cut = int(generator.integers(1, len(videos)))
+        shown, later = videos[:cut][-SHOWN["video"] :], videos[cut:]
+        right = [(word, _once(later[np.isin(later, items)])[:TARGETS]) for word, items in self.keywords.get(user, [])]
+        return [Sample("interactive", word, shown, own) for word, own in right if len(own)]
+
     def _conditions(self, videos: Ints, generator: np.random.Generator) -> list[Sample]:
         """One of label_cond, for a behaviour that comes after the cut, and CANDIDATES of label_pred."""
         if len(videos) < 2:
@@ -118,13 +123,17 @@ class Logs:
             found.append(Sample("label_cond", BEHAVIOURS[chosen], shown, _once(items[after][flags[after, chosen]])))
         candidates = generator.permutation(np.arange(cut, min(cut + TARGETS, len(videos))))[:CANDIDATES]
         judged = [
-            Sample(JUDGING, "", np.append(shown, items[place]), items[:0], bool(flags[place, 0]))
-            for place in candidates
+            Sample(JUDGING, "", shown, items[:0], int(items[place]), bool(flags[place, 0])) for place in candidates
         ]
         return [*found, *judged]
 
 
-def drawn_samples(folder: Path) -> Callable[[int], list[Sample]] | None:
+def shown_last(task: str, shown: Ints, history_items: int) -> Ints:
+    """What a prompt shows of it: the last `history_items`; of lists by behaviour all, as they are short."""
+    return shown if task in BY_BEHAVIOUR else shown[-history_items:]
+
+
+def drawn_samples(folder: Path) -> Callable[[int], Iterable[Sample]] | None:
     """What gives an epoch the samples that an action space's folder has with their pools, one draw after the other and
     again; None where it has none.
     """
@@ -133,21 +142,23 @@ def drawn_samples(folder: Path) -> Callable[[int], list[Sample]] | None:
     table = read(folder / LESSONS, TASK_LESSONS)
     draws = int(pc.max(table["draw"]).as_py() or 0) + 1
 
-    def epoch(number: int) -> list[Sample]:
+    def epoch(number: int) -> Iterator[Sample]:
         own = table.filter(pc.equal(table["draw"], number % draws)).drop_columns("draw")
         names = own.column_names
         columns = [_arrays(own[name]) if pa.types.is_list(own[name].type) else own[name].to_pylist() for name in names]
-        return [Sample(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+        return (Sample(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True))
 
     return epoch
 
 
 def _arrays(lists: pa.ChunkedArray) -> list[Ints]:
     """A column of lists, none of them null, as views of one array."""
-    if not len(lists):
-        return []
-    flat = pc.list_flatten(lists).to_numpy().astype(np.int64)
-    return np.split(flat, np.cumsum(pc.list_value_length(lists).to_numpy())[:-1])
+    return _split(pc.list_flatten(lists).to_numpy().astype(np.int64), pc.list_value_length(lists).to_numpy())
+
+
+def _split(flat: Ints, lengths: Ints) -> list[Ints]:
+    """Views of these lengths, one behind the other."""
+    return np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
 
 def pools_of(folder: Path, task: str) -> list[Ints] | None:
@@ -162,15 +173,20 @@ def pools_of(folder: Path, task: str) -> list[Ints] | None:
 def asked_samples(tasks: Tasks, task: str) -> list[Sample]:
     """A task's rows in order, with the items that what they show stands for; ids that no item has are not shown.
 
-    What is right is left out: answers are ids, which several items may have.
+    Of label_pred the candidate, which the prompt names as well, is apart. What is right is left out: answers are ids,
+    which several items may have.
     """
-    table = tasks.table(task)
-    found = []
-    for condition, shown in zip(table["condition"].to_pylist(), table["shown"].to_pylist(), strict=True):
-        items = tasks.ids.some_item(np.array(shown, dtype=np.int64))
-        items = tasks.ids.alike[items[items >= 0]]
-        found.append(Sample(task, condition, items, items[:0]))
-    return found
+    table = tasks.table(task, ["condition", "shown", "candidate"])
+    shown, candidate = _arrays(table["shown"]), table["candidate"].to_numpy().astype(np.int64)
+    lengths = np.array([len(own) for own in shown], np.int64)
+    owner, sid = np.repeat(np.arange(len(shown)), lengths), np.concatenate([*shown, candidate[:0]])
+    item = tasks.ids.shown(sid)
+    known = candidate[owner]
+    asked = np.flatnonzero((known >= 0) & (sid == tasks.ids.sid[known]))
+    last = np.r_[owner[asked][1:] != owner[asked][:-1], True][: len(asked)]
+    item[asked[last]] = -1  # the question's own, which comes behind the history
+    rows = zip(table["condition"].to_pylist(), _split(item, lengths), candidate.tolist(), strict=True)
+    return [Sample(task, condition, own[own >= 0], own[:0], judged) for condition, own, judged in rows]
 
 
 def _once(items: Ints) -> Ints:

@@ -57,9 +57,17 @@ class Ids:
 
     def some_item(self, sid: Ints) -> Ints:
         """[n] an item of each Semantic ID [n]; -1 where none has it."""
-        known, first = self._ordered
-        place = np.minimum(np.searchsorted(known, sid), len(known) - 1)
-        return np.where(known[place] == sid, first[place], -1)
+        return _at(sid, *self._ordered)
+
+    def shown(self, sid: Ints) -> Ints:
+        """[n] the item that each Semantic ID [n] of a prompt stands for, a photo where photos and products share it; -1
+        where none has it.
+        """
+        found = self.some_item(sid)
+        for task in ("product", "video"):
+            standing = _at(sid, *self.standing(task))
+            found = np.where(standing >= 0, standing, found)
+        return found
 
     def all_are(self, marked: npt.NDArray[np.bool_], sid: Ints) -> npt.NDArray[np.bool_]:
         """[n] whether all items of each Semantic ID [n] are marked [N]; also of an id that no item has."""
@@ -93,9 +101,17 @@ class Tasks:
             found.setdefault(user, []).append((word, np.array(items, dtype=np.int64)))
         return found
 
-    def table(self, task: str) -> pa.Table:
-        """The rows of a task (schema.RECIF_TASK)."""
-        return read(self.folder / "tasks" / f"{task}.parquet", RECIF_TASK)
+    def table(self, task: str, columns: list[str] | None = None) -> pa.Table:
+        """The rows of a task (schema.RECIF_TASK), or some columns of them."""
+        return read(self.folder / "tasks" / f"{task}.parquet", RECIF_TASK, columns)
+
+
+def _at(sid: Ints, known: Ints, items: Ints) -> Ints:
+    """[n] the item beside each of sid [n] among those known, ascending; -1 for the others."""
+    if not len(known):
+        return np.full(len(sid), -1)
+    place = np.minimum(np.searchsorted(known, sid), len(known) - 1)
+    return np.where(known[place] == sid, items[place], -1)
 
 
 def tasks_of(corpus: Path) -> Tasks | None:

@@ -12,7 +12,8 @@ from stages.core.errors import InputError
 Ints = npt.NDArray[np.int64]
 
 DECODERS = ("slate", "free", "beam", "pool", "list")
-TASK_DECODERS = ("slate", "sample", "beam", "pool", "list", "label")
+LABELLED = ("label", "likelihood")  # of label_pred
+TASK_DECODERS = ("slate", "sample", "beam", "list", *LABELLED)
 TARGET_SPLITS = ("test", "valid")
 
 
@@ -53,7 +54,7 @@ def parse(table: pa.Table, target: dict[str, Ints], item_count: int, where: str)
 def parse_task(table: pa.Table, samples: int, item_count: int, split: str, where: str) -> dict[str, Lists]:
     """Lists of one of RecIF's tasks by decoder; a list for every one of its samples, 0 to samples - 1.
 
-    Raises InputError as `parse` does. Of decoder `label`, samples may be left out.
+    Raises InputError as `parse` does. Of LABELLED decoders, samples may be left out.
     """
     _check_values(table, item_count, where, (split,), TASK_DECODERS)
     found, everyone = {}, np.zeros(samples, dtype=np.int64)
@@ -61,7 +62,7 @@ def parse_task(table: pa.Table, samples: int, item_count: int, split: str, where
         part = table.filter(pc.equal(table["decoder"], decoder))
         if part.num_rows:
             asked = everyone
-            if decoder == "label":
+            if decoder in LABELLED:
                 asked = np.where(np.isin(np.arange(samples), part["user"].to_numpy()), 0, -1)
             found[decoder] = _lists(part, asked, f"{where}: split {split}, decoder {decoder}")
     return found

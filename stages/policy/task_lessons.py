@@ -1,6 +1,6 @@
 """SFT on RecIF's tasks: prompts of every task, and what users went on to do. Mixed with the lessons on histories."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from stages.action_spaces.base import Question, Tasked
-from stages.corpus.task_samples import Sample
+from stages.corpus.task_samples import Sample, shown_last
 from stages.corpus.tasks import JUDGING
 from stages.policy.logprobs import answer_logits, spell
 from stages.policy.slate_label import lesson_log_probs
@@ -21,16 +21,18 @@ class TaskLessons:
     """Samples of each task, anew in each epoch."""
 
     space: Tasked
-    draw: Callable[[int], list[Sample]]
+    draw: Callable[[int], Iterable[Sample]]
     """The samples of an epoch, by its number."""
     history_items: int
-    """Of what a prompt shows, the last."""
+    """Of what a prompt shows, the last; see shown_last."""
     counts: dict[str, int] = field(default_factory=dict)
     """Samples of the last epoch, by task; right items that were in no pool, which are not taught."""
 
     def epoch(self, number: int) -> list[Sample]:
         """The samples of an epoch that have something to teach."""
-        drawn = [own._replace(shown=own.shown[-self.history_items :]) for own in self.draw(number)]
+        drawn = [  # copies: what is cut off of long lists need not stay in memory
+            own._replace(shown=shown_last(own.task, own.shown, self.history_items).copy()) for own in self.draw(number)
+        ]
         found = [self._within_pool(own) for own in drawn]
         if any(own.pool is not None for own in drawn):
             self.counts["answers_left_out"] = sum(len(own.answer) for own in drawn) - sum(
@@ -49,7 +51,7 @@ class TaskLessons:
 
     def size(self, example: Sample) -> int:
         """Items that are shown, and those that are right."""
-        return len(example.shown) + max(1, len(example.answer))
+        return len(example.shown) + max(1, len(example.answer))  # a candidate is one as well
 
     def loss(self, model: PreTrainedModel, examples: list[Sample]) -> tuple[Tensor, Tensor]:
         """Weighted sum of the negative log-probabilities (nats), and of weights: a sample weighs as one item does."""
@@ -86,4 +88,4 @@ class TaskLessons:
 def question(sample: Sample) -> Question:
     """What a sample's prompt says."""
     pool = None if sample.task == JUDGING else sample.pool
-    return Question(sample.task, sample.condition, sample.shown, pool)
+    return Question(sample.task, sample.condition, sample.shown, sample.candidate, pool)

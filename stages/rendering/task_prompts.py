@@ -21,19 +21,17 @@ class TaskRenderer:
     lines: Sequence[str]
     """Each item as a candidate."""
 
-    def parts(self, task: str, condition: str, shown: Ints, pool: Ints | None) -> Parts:
-        """The prompt of a sample: items shown, oldest first, and a pool; for label_pred the last one shown is judged.
+    def parts(self, task: str, condition: str, shown: Ints, pool: Ints | None, candidate: int = -1) -> Parts:
+        """The prompt of a sample: items shown, oldest first, and a pool, or the candidate that is judged.
 
         Raises nothing: a prompt that shows nothing says so.
         """
-        candidate, pool = "", shown[:0] if pool is None else pool
-        if task == "label_pred":
-            candidate, shown = words.NO_HISTORY if not len(shown) else self.names[int(shown[-1])], shown[:-1]
+        pool = shown[:0] if pool is None else pool
         fields = {
             "domain": words.DOMAINS.get(task, words.DOMAIN),
             "condition": words.CONDITIONS.get(condition, condition),
             "keyword": condition,
-            "candidate": candidate,
+            "candidate": words.NO_HISTORY if candidate < 0 else self.names[candidate],
             "pool": "\n".join(self.lines[item] for item in pool.tolist()),
         }
         head, tail = getattr(self.prompts, task).split(HISTORY)

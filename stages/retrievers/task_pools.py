@@ -22,7 +22,7 @@ class Drawn(NamedTuple):
 
 def draw_tasks(logs: Logs, tasks: Tasks, pools: ShownPools, draws: int) -> Drawn:
     """Draw from the logs so many times, and pools for that and for the test rows."""
-    lessons = [_with_pools(logs.epoch(0, draw), pools) for draw in range(draws)]
+    lessons = [_with_pools(list(logs.epoch(0, draw)), pools) for draw in range(draws)]
     return Drawn(lessons, {task: _with_pools(asked_samples(tasks, task), pools) for task in RECOMMENDING})
 
 
