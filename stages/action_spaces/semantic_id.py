@@ -131,10 +131,12 @@ class Actions:
         return Prompts(tokens, mask, torch.full((len(rows), 1), -1))
 
     def _asked(self, own: Question) -> Ints:
-        judging = own.task == JUDGING
-        end = self._spelled(np.array([own.candidate] * (own.candidate >= 0))) if judging else self.marks[: self.lead]
+        """History, task, and what comes before the answer: the candidate, or the mark that an id begins with."""
+        end = self.marks[: self.lead] if own.task != JUDGING else self.marks[:0]
         if own.messages:
-            return np.concatenate([self.messages.read(own.messages), end[:0] if judging else end])
+            return np.concatenate([self.messages.read(own.messages), end])
+        if own.candidate >= 0:
+            end = self._spelled(np.array([own.candidate]))
         return np.concatenate([self.history(own.shown), self.words.asking(own.task, own.condition), end])
 
     def standing_for(self, items: Ints) -> Ints:
