@@ -18,7 +18,7 @@ from stages.corpus import recif, recif_captions, recif_counts, recif_files, reci
 from stages.corpus.cut import cut
 from stages.corpus.histories import load
 from stages.corpus.recif_files import CAPTIONS, PHOTO_COUNTS, PHOTO_SIDS, PRODUCT_SIDS, RELEASE, TESTS
-from stages.corpus.recif_release import BEHAVIOURS
+from stages.corpus.recif_parts import BEHAVIOURS
 from stages.corpus.writing import write_corpus
 from tests import hub_server, small_recif
 from tests.small_recif import FLOATS, USERS, settings, sid, user

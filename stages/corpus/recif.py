@@ -22,11 +22,12 @@ from stages.corpus import recif_files
 from stages.corpus.faults import Faults
 from stages.corpus.raw_log import Ints, RawLog
 from stages.corpus.recif_captions import Captions
-from stages.corpus.recif_catalogue import PHOTO, PRODUCT, catalogue, named
+from stages.corpus.recif_catalogue import catalogue, named
 from stages.corpus.recif_counts import chosen
 from stages.corpus.recif_files import CAPTIONS, PHOTO_COUNTS, PHOTO_SIDS, PRODUCT_COUNTS, RELEASE, TASKS, TESTS
 from stages.corpus.recif_keywords import write_keywords
-from stages.corpus.recif_release import BEHAVIOURS, Release, release
+from stages.corpus.recif_parts import BEHAVIOURS, PHOTO, PRODUCT
+from stages.corpus.recif_release import Release, release
 from stages.corpus.recif_tasks import write_task
 
 

@@ -27,11 +27,10 @@ from stages.corpus.recif_files import (
     demand_kind,
     opened,
 )
+from stages.corpus.recif_parts import CODES, LEVELS, PHOTO
 from stages.corpus.tables import plain, unreadable
 
-PHOTO, PRODUCT = range(2)
-KINDS = ("photo", "product")
-CODES, LEVELS = 8192, 3
+KINDS = ("photo", "product")  # by PHOTO, PRODUCT
 BATCH = 1 << 18  # rows of a file
 
 
@@ -66,11 +65,6 @@ def sid_of(codes: npt.NDArray[Any]) -> Ints:
     """Semantic IDs [..] as one number each, from codes [.., 3]."""
     wide = codes.astype(np.int64)
     return np.asarray((wide[..., 0] * CODES + wide[..., 1]) * CODES + wide[..., 2])
-
-
-def codes_of(sid: Ints) -> Ints:
-    """Codes [.., 3] of Semantic IDs [..]."""
-    return np.stack([sid // CODES**2, sid // CODES % CODES, sid % CODES], axis=-1)
 
 
 def named(keys: pa.Array) -> pa.Array:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from stages.corpus.raw_log import Ints
 from stages.corpus.recif_drawn import Items, User, keywords, sid_text
 from stages.corpus.recif_files import TESTS
-from stages.corpus.recif_release import BEHAVIOURS
+from stages.corpus.recif_parts import BEHAVIOURS, SHOWN
 from stages.corpus.recif_tasks import WORDS
 
 TURN = {"role": pa.string(), "content": pa.string()}
@@ -32,7 +32,6 @@ FORM = {
     "interactive": AS_JSON,
     "label_pred": AS_JSON,
 }
-SHOWN = {"video": 512, "ad": 200, "goods": 100, "behaviour": 10, "longview": 100}
 DOMAIN = {"video": "video", "ad": "ad", "product": "goods"}
 Row = dict[str, Any]
 

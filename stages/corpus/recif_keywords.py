@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from stages.core.schema import RECIF_KEYWORDS
 from stages.corpus.raw_log import Ints
-from stages.corpus.recif_catalogue import PHOTO, batches
+from stages.corpus.recif_catalogue import batches
 from stages.corpus.recif_files import RELEASE, demand_columns, opened
+from stages.corpus.recif_parts import PHOTO
 from stages.corpus.recif_release import USERS, Release
 
 COLUMN = "inter_keyword_to_items"

@@ -25,12 +25,11 @@ from stages.core.schema import EVERY_SPLIT
 from stages.core.stage import progress
 from stages.corpus.faults import Faults, where
 from stages.corpus.raw_log import ROW, SPLIT, Ints
-from stages.corpus.recif_catalogue import PHOTO, PRODUCT, Catalogue, batches
+from stages.corpus.recif_catalogue import Catalogue, batches
 from stages.corpus.recif_files import RELEASE, demand_columns, demand_kind, opened
-from stages.corpus.recif_parts import PARTS, PLACES
+from stages.corpus.recif_parts import BEHAVIOURS, PARTS, PHOTO, PLACES, PRODUCT
 from stages.corpus.tables import plain
 
-BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
 KIND = {"ad": PHOTO, "goods": PRODUCT, "video": PHOTO}
 DOMAIN = {"ad": "ad", "goods": "product", "video": "video"}
 USERS = 1 << 11  # read at once

@@ -19,8 +19,9 @@ from stages.core.schema import RECIF_TASK
 from stages.core.stage import progress
 from stages.corpus.faults import Faults
 from stages.corpus.raw_log import Ints
-from stages.corpus.recif_catalogue import CODES, PHOTO, PRODUCT, Catalogue, batches
+from stages.corpus.recif_catalogue import Catalogue, batches
 from stages.corpus.recif_files import demand_columns, opened
+from stages.corpus.recif_parts import CODES, PHOTO, PRODUCT
 
 SID = re.compile(r"<\|sid_begin\|><s_a_(\d+)><s_b_(\d+)><s_c_(\d+)><\|sid_end\|>")
 YES, NO = ("是", "yes"), ("否", "no")

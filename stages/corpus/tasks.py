@@ -13,11 +13,10 @@ import pyarrow as pa
 
 from stages.core.schema import RECIF_DOMAINS, RECIF_KEYWORDS, RECIF_SIDS, RECIF_TASK, read
 from stages.corpus.histories import Ints
-from stages.corpus.recif_parts import PARTS, PLACES
+from stages.corpus.recif_parts import CODES, LEVELS, PARTS, PHOTO, PLACES, PRODUCT
 
 RECOMMENDING = ("video", "ad", "product", "label_cond", "interactive")
 JUDGING = "label_pred"
-PHOTO, PRODUCT = range(2)
 DOMAIN = {"video": "video", "ad": "ad", "product": "goods", "label_cond": "video", "interactive": "video"}  # of answers
 
 
@@ -103,6 +102,6 @@ def tasks_of(corpus: Path) -> Tasks | None:
     if not (corpus / "tasks").is_dir():
         return None
     table = read(corpus / "sids.parquet", RECIF_SIDS)
-    codes = [table[f"code_{level}"].to_numpy().astype(np.int64) for level in range(3)]
-    sid = (codes[0] * 8192 + codes[1]) * 8192 + codes[2]
+    codes = [table[f"code_{level}"].to_numpy().astype(np.int64) for level in range(LEVELS)]
+    sid = (codes[0] * CODES + codes[1]) * CODES + codes[2]
     return Tasks(corpus, Ids(sid, table["kind"].to_numpy(), table["stands"].to_numpy()))

@@ -12,7 +12,7 @@ from stages.core.errors import InputError
 Ints = npt.NDArray[np.int64]
 
 DECODERS = ("slate", "free", "beam", "pool", "list")
-TASK_DECODERS = ("slate", "sample", "beam", "pool", "list", "label")
+TASK_DECODERS = ("slate", "sample", "beam", "list", "label")
 TARGET_SPLITS = ("test", "valid")
 
 

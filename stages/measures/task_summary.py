@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stages.corpus.recif_parts import CODES
 from stages.measures import accuracy, bootstrap, tasks
 from stages.measures.slates import Lists
 from stages.measures.summary import mean
@@ -14,7 +15,7 @@ from stages.measures.tasks import Answers
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-FIRST_CODE = 8192**2  # what a Semantic ID is divided by
+FIRST_CODE = CODES**2  # what a Semantic ID is divided by
 
 
 @dataclass(frozen=True)
