@@ -399,6 +399,39 @@ def test_floating_point_numbers_that_are_no_pid_are_faults(tmp_path: Path, pid: 
     assert "hist_ad_pid holds no whole number" in refusal(raw)
 
 
+@pytest.mark.parametrize(("pid", "kind"), [(2**62, pa.int64()), (-(2**62) - 1, pa.int64()), (2**63, pa.uint64())])
+def test_a_pid_whose_key_has_no_room_is_named(raw: Path, pid: int, kind: pa.DataType) -> None:
+    """Keys are 2 * pid and 2 * iid + 1 in 64 bits."""
+    table = pa.table({"pid": pa.array([11, abs(pid) if kind == pa.uint64() else pid], kind)})
+    pq.write_table(table.append_column("sid", pa.array([[1, 2, 3]] * 2, small_recif.INTS)), raw / PRODUCT_SIDS)
+    assert f"product_pid2sid.parquet: a pid is outside -2^62..2^62 - 1: 1 row(s), first 1 ({pid})" in refusal(raw)
+
+
+def test_the_largest_pids_are_items(tmp_path: Path) -> None:
+    """Of 62 bits, in the files of ids, in logs and in answers; 2^53 + 1 is no floating-point number, and a pid."""
+    large, odd = 2**62 - 1, 2**53 + 1
+    people = [{**USERS[0], "hist_video_pid": [odd, large]}, USERS[1]]
+    raw = small_recif.write(tmp_path / "raw", people)
+    pids = {11: odd, 12: large}
+    table = pq.read_table(raw / PHOTO_SIDS)
+    numbers = pa.array([pids.get(pid, pid) for pid in table["pid"].to_pylist()])
+    pq.write_table(table.set_column(0, "pid", numbers), raw / PHOTO_SIDS)
+    small_recif.write_test(
+        raw, "video", [small_recif.row_with(sid(0, 0, 1), answer_pid=[large, odd, str(odd), odd + 1])]
+    )
+    small_recif.write_test(raw, "label_pred", [small_recif.row_of("label_pred") | {"candidate_pid": large}])
+    folder, _ = made(raw)
+    assert pd.read_parquet(folder / "items.parquet")["item_id"].tolist()[:2] == [f"photo {odd}", f"photo {large}"]
+    assert pd.read_parquet(folder / "tasks/video.parquet")["answer_item"][0].tolist() == [1, 0, -1]
+    assert pd.read_parquet(folder / "tasks/label_pred.parquet")["candidate"].tolist() == [1]
+
+
+@pytest.mark.parametrize("pid", [14.5, 2.0**53, True, 2**63])
+def test_an_answer_that_is_no_pid_is_a_fault(raw: Path, pid: float) -> None:
+    small_recif.write_test(raw, "video", [small_recif.row_with(sid(0, 0, 1), answer_pid=[pid])])
+    assert f"video_test.parquet: no row of video: 1 row(s), first 0 ('{pid}' is no pid)" in refusal(raw)
+
+
 def test_two_semantic_ids_of_one_item_are_a_fault(raw: Path) -> None:
     table = pa.table({"pid": [11, 11], "sid": pa.array([[1, 2, 3], [1, 2, 4]], small_recif.INTS)})
     pq.write_table(table, raw / PRODUCT_SIDS)

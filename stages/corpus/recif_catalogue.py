@@ -32,6 +32,7 @@ from stages.corpus.tables import plain, unreadable
 
 KINDS = ("photo", "product")  # by PHOTO, PRODUCT
 BATCH = 1 << 18  # rows of a file
+WIDEST = 1 << 62  # of a pid: an item's key is twice as large
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,14 @@ def _sids(path: Path, kind: int, faults: Faults, dropped: dict[str, int]) -> tup
         faults.rows(f"{path.name}: a Semantic ID has to be {LEVELS} codes", where(lengths != LEVELS), rows, sid)
         if pid.null_count or (lengths != LEVELS).any():
             continue
+        numbers = pid.to_numpy()
+        large = (numbers < -WIDEST) | (numbers >= WIDEST)
+        faults.rows(f"{path.name}: a pid is outside -2^62..2^62 - 1", where(large), rows, pid)
         flat = sid.flatten().fill_null(-1).to_numpy().astype(np.int64).reshape(-1, LEVELS)
         outside = ((flat < 0) | (flat >= CODES)).any(1)
         what = f"{path.name}: a code of a Semantic ID is outside 0..{CODES - 1}; this is no file of the published set"
         faults.rows(what, where(outside), rows, sid)
-        ids.append(pid.cast(pa.int64()).to_numpy())
+        ids.append(np.where(large, 0, numbers).astype(np.int64))
         codes.append(np.where(outside[:, None], 0, flat).astype(np.uint16))
     found, own = np.concatenate(ids), np.concatenate(codes)
     again = np.asarray(pd.Series(found).duplicated())

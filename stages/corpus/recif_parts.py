@@ -10,3 +10,4 @@ BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")  # towa
 PHOTO, PRODUCT = range(2)  # kinds of items: videos and advertisements, and products, whose numbers may be the same
 CODES, LEVELS = 8192, 3  # of a Semantic ID
 SHOWN = {"video": 512, "longview": 100, "ad": 200, "goods": 100, "behaviour": 10}  # items of a prompt, the newest
+LARGEST = 2.0**53  # of a pid as a floating-point number: from here on these skip whole ones

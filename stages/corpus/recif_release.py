@@ -27,14 +27,13 @@ from stages.corpus.faults import Faults, where
 from stages.corpus.raw_log import ROW, SPLIT, Ints
 from stages.corpus.recif_catalogue import Catalogue, batches
 from stages.corpus.recif_files import RELEASE, demand_columns, demand_kind, opened
-from stages.corpus.recif_parts import BEHAVIOURS, PARTS, PHOTO, PLACES, PRODUCT
+from stages.corpus.recif_parts import BEHAVIOURS, LARGEST, PARTS, PHOTO, PLACES, PRODUCT
 from stages.corpus.tables import plain
 
 KIND = {"ad": PHOTO, "goods": PRODUCT, "video": PHOTO}
 DOMAIN = {"ad": "ad", "goods": "product", "video": "video"}
 USERS = 1 << 11  # read at once
 TRAIN, VALID, TEST, KNOWN, LATER = range(len(EVERY_SPLIT))
-LARGEST = 2.0**53  # from here on, floating-point numbers skip whole ones
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from stages.corpus.faults import Faults
 from stages.corpus.raw_log import Ints
 from stages.corpus.recif_catalogue import Catalogue, batches
 from stages.corpus.recif_files import demand_columns, opened
-from stages.corpus.recif_parts import CODES, PHOTO, PRODUCT
+from stages.corpus.recif_parts import CODES, LARGEST, PHOTO, PRODUCT
 
 SID = re.compile(r"<\|sid_begin\|><s_a_(\d+)><s_b_(\d+)><s_c_(\d+)><\|sid_end\|>")
 YES, NO = ("是", "yes"), ("否", "no")
@@ -183,11 +183,15 @@ def _asked_for(prompt: str) -> str:
 
 
 def _pid(value: Any) -> int:
-    """A pid, also of a column that NaN made a floating-point one; -1 for none."""
+    """A pid, also of a column that NaN made a floating-point one; -1 for none. Raises ValueError where it is no whole
+    number of 64 bits, or one that floating point cannot tell from the next.
+    """
     if isinstance(value, list):
         value = value[0] if value else None
     if value is None or value != value:
         return -1
-    if int(value) != float(value):
+    pid = int(value)
+    broken = isinstance(value, float) and (pid != value or abs(value) >= LARGEST)
+    if broken or isinstance(value, bool) or not -(2**63) <= pid < 2**63:
         raise ValueError(f"'{value}' is no pid")
-    return int(value)
+    return pid
