@@ -252,6 +252,59 @@ def test_rows_without_messages_metadata_or_answer_are_left_out_and_counted(raw: 
     assert len(pd.read_parquet(folder / "tasks/video.parquet")) == 1
 
 
+ASKED = [
+    ("长播：{sid} 转发：{sid} 请推荐用户会分享的视频", "forward"),
+    ("转发：{sid} 请推荐用户会有效观看的视频", "longview"),
+    ("不感兴趣：{sid} which one will the user follow?", "follow"),
+    ("点赞：{sid} 用户不喜欢的视频", "not_interested"),
+    ("请推荐用户会点赞的视频", "like"),  # nothing is shown
+    ("点赞：{sid} 转发：{sid} 请推荐视频", ""),  # headings are no question
+    ("用户会点赞的视频？历史：{sid}", ""),
+]
+
+
+def test_the_behaviour_that_is_asked_for_stands_behind_what_is_shown(raw: Path) -> None:
+    """By any of its words; a row without one is counted and has none."""
+    rows = [small_recif.row_with(sid(0, 0, 1), said.format(sid=sid(5, 2, 3))) for said, _ in ASKED]
+    small_recif.write_test(raw, "label_cond", rows)
+    folder, found = made(raw)
+    told = pd.read_parquet(folder / "tasks/label_cond.parquet")["condition"].tolist()
+    assert told == [condition for _, condition in ASKED]
+    counts = {task: dict(rest) for task, *rest in found["tasks"]}["label_cond"]
+    asking = {name: counts[f"asking for {name}"] for name in (*BEHAVIOURS, "no behaviour")}
+    assert asking == {"longview": 1, "like": 1, "follow": 1, "forward": 1, "not_interested": 1, "no behaviour": 2}
+
+
+def test_rows_without_a_keyword_are_counted(raw: Path) -> None:
+    row = small_recif.row_of("interactive")
+    bare = row | {"metadata": json.dumps({"answer": sid(0, 0, 1)})}
+    small_recif.write_test(raw, "interactive", [row, bare, bare])
+    folder, found = made(raw)
+    assert pd.read_parquet(folder / "tasks/interactive.parquet")["condition"].tolist() == ["snow", "", ""]
+    counts = {task: dict(rest) for task, *rest in found["tasks"]}["interactive"]
+    assert (counts["asking for a keyword"], counts["asking for no keyword"]) == (1, 2)
+
+
+def test_shown_ids_and_candidates_that_are_no_items_are_counted(raw: Path) -> None:
+    """Nobody did anything with photo 16, so the corpus lacks it, and its Semantic ID 9, 9, 9; of 8, 8, 8 no file has
+    any.
+    """
+    table = pq.read_table(raw / PHOTO_SIDS)
+    extra = pa.table({"pid": [16], "sid": pa.array([[9, 9, 9]], table["sid"].type)})
+    pq.write_table(pa.concat_tables([table, extra]), raw / PHOTO_SIDS)
+    said = sid(9, 9, 9) + sid(0, 0, 1) + sid(8, 8, 8) + sid(8, 8, 8)
+    small_recif.write_test(raw, "video", [small_recif.row_with(sid(0, 0, 1), said, answer_pid=[12])])
+    asked = small_recif.row_of("label_pred")
+    rows = [asked | {"candidate_pid": pid} for pid in (12, 16, 404)]
+    small_recif.write_test(raw, "label_pred", rows)
+    folder, found = made(raw)
+    counts = {task: dict(rest) for task, *rest in found["tasks"]}
+    assert counts["video"]["shown Semantic IDs unknown"] == 3
+    assert "candidates unknown" not in counts["video"]
+    assert pd.read_parquet(folder / "tasks/label_pred.parquet")["candidate"].tolist() == [1, -1, -1]
+    assert (counts["label_pred"]["candidates unknown"], counts["label_pred"]["shown Semantic IDs unknown"]) == (2, 0)
+
+
 def test_sample_size_is_the_first_rows(raw: Path) -> None:
     small_recif.write_test(raw, "video", [small_recif.row_of("video")] * 3)
     _, found = made(raw, task_rows=2)

@@ -22,7 +22,7 @@ from stages.corpus import recif_files
 from stages.corpus.faults import Faults
 from stages.corpus.raw_log import Ints, RawLog
 from stages.corpus.recif_captions import Captions
-from stages.corpus.recif_catalogue import catalogue, named
+from stages.corpus.recif_catalogue import Kept, catalogue, named
 from stages.corpus.recif_counts import chosen
 from stages.corpus.recif_files import CAPTIONS, PHOTO_COUNTS, PHOTO_SIDS, PRODUCT_COUNTS, RELEASE, TASKS, TESTS
 from stages.corpus.recif_keywords import write_keywords
@@ -87,15 +87,15 @@ class Beside:
             write_table(folder / "sids.parquet", self._sids(item_rows, stands))
             write_table(folder / "domains.parquet", self._domains(user_rows))
             (folder / "tasks").mkdir()
+        corpus = Kept(self.log.catalogue, item_rows)
         words = folder / "keywords.parquet" if folder else None
-        left_out |= write_keywords(self.log, user_rows, item_rows, words)
+        left_out |= write_keywords(self.log, user_rows, corpus, words)
         tasks = {
             task: write_task(
                 self.raw / TESTS[task],
                 task,
                 folder / "tasks" / f"{task}.parquet" if folder else None,
-                self.log.catalogue,
-                item_rows,
+                corpus,
                 self.settings.task_rows,
                 self.log.faults,
             )

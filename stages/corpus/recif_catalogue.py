@@ -62,6 +62,29 @@ class Catalogue:
         return (rows >= self.photos).astype(np.int8)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What the corpus has of a catalogue: item i is its row item_rows[i]."""
+
+    catalogue: Catalogue
+    item_rows: Ints  # [items] ascending
+
+    def items(self, kind: int, ids: Ints) -> Ints:
+        """[n] item numbers of pids or iids [n], -1 where the corpus has none."""
+        row = self.catalogue.rows(kind, ids).astype(np.int64)
+        place = np.minimum(np.searchsorted(self.item_rows, row), len(self.item_rows) - 1)
+        return np.where((row >= 0) & (self.item_rows[place] == row), place, -1)
+
+    def bears(self, sids: Ints) -> npt.NDArray[np.bool_]:
+        """[n] whether some item has each Semantic ID [n]."""
+        place = np.minimum(np.searchsorted(self._sids, sids), len(self._sids) - 1)
+        return np.asarray(self._sids[place] == sids)
+
+    @cached_property
+    def _sids(self) -> Ints:
+        return np.unique(sid_of(self.catalogue.codes[self.item_rows]))
+
+
 def sid_of(codes: npt.NDArray[Any]) -> Ints:
     """Semantic IDs [..] as one number each, from codes [.., 3]."""
     wide = codes.astype(np.int64)
