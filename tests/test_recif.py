@@ -19,6 +19,7 @@ from stages.corpus.cut import cut
 from stages.corpus.histories import load
 from stages.corpus.recif_files import CAPTIONS, PHOTO_COUNTS, PHOTO_SIDS, PRODUCT_SIDS, RELEASE, TESTS
 from stages.corpus.recif_parts import BEHAVIOURS
+from stages.corpus.tasks import tasks_of
 from stages.corpus.writing import write_corpus
 from tests import hub_server, small_recif
 from tests.small_recif import FLOATS, USERS, settings, sid, user
@@ -105,7 +106,10 @@ def test_items_have_captions_prefixes_and_published_ids(raw: Path) -> None:
     assert dict(found["beside"])["captions: empty"] == 1
     assert dict(found["beside"])["captions: of no item that is kept"] == 1
     parts = pd.read_parquet(folder / "domains.parquet")
-    assert parts.drop(columns="user").to_numpy().tolist() == [[False, 1, 1, 1, 1, 2, 1], [True, 1, 1, 1, 1, 1, 2]]
+    assert parts.drop(columns="user").to_numpy().tolist() == [
+        [False, 1, 1, 1, 1, 2, 1, True, True],
+        [True, 1, 1, 1, 1, 1, 2, True, True],
+    ]
 
 
 def test_tasks_keep_prompts_and_answers(raw: Path) -> None:
@@ -180,6 +184,33 @@ def test_null_lists_are_empty_and_null_behaviours_are_none(tmp_path: Path) -> No
     assert not log["longview"].any()
     lists = dict(found["lists"])
     assert (lists["lists: hist_ad_pid is null"], lists["lists: hist_video_like is null beside videos"]) == (1, 1)
+
+
+def test_videos_of_unknown_behaviours_are_told(tmp_path: Path) -> None:
+    """A null list of any behaviour leaves the part's behaviours unknown, a null in a list and no videos do not; what
+    stands before a part in the log is its own.
+    """
+    people = [
+        {**USERS[0], "hist_video_like": None, "target_video_longview": [None]},
+        {**USERS[1], "target_video_follow": None, "hist_video_forward": [0]},
+        user(902, 0, hist_ad=[14], hist_video=None, hist_video_like=None),
+    ]
+    folder, _ = made(small_recif.write(tmp_path / "raw", people))
+    told = pd.read_parquet(folder / "domains.parquet")[["hist_video_known", "target_video_known"]]
+    assert told.to_numpy().tolist() == [[False, True], [True, False], [True, True]]
+    tasks = tasks_of(folder)
+    assert tasks is not None
+    # ads, products, the history's two videos, the target's | one of each, two targets, product and ad behind | one ad
+    assert tasks.behaviours_known().tolist() == [
+        *[True] * 4,
+        False,
+        False,
+        True,
+        *[True] * 3,
+        False,
+        False,
+        *[True] * 3,
+    ]
 
 
 def test_a_column_of_nulls_alone_is_read(tmp_path: Path) -> None:

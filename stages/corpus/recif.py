@@ -2,7 +2,8 @@
 
 Beside items, users and interactions the corpus has
 sids.parquet          the published Semantic ID of each item, and whether it is the item that the ID stands for
-domains.parquet       how many items of each part of their logs users have, in the order of recif_parts.PARTS
+domains.parquet       how many items of each part of their logs users have, in the order of recif_parts.PARTS, and
+                      whether the behaviours of those that are videos are known
 keywords.parquet      of users that are learnt from, what they did under which keyword
 tasks/<task>.parquet  the official test rows
 """
@@ -116,6 +117,7 @@ class Beside:
 
     def _domains(self, user_rows: Ints) -> pa.Table:
         lengths = np.concatenate(self.log.lengths)[user_rows]
-        columns = [np.arange(len(user_rows)), self.log.held_out[user_rows], *lengths.T]
+        known = np.concatenate(self.log.known)[user_rows]
+        columns = [np.arange(len(user_rows)), self.log.held_out[user_rows], *lengths.T, *known.T]
         arrays = [pa.array(own, field.type) for own, field in zip(columns, RECIF_DOMAINS, strict=True)]
         return pa.table(arrays, schema=RECIF_DOMAINS)

@@ -4,7 +4,8 @@ import numpy as np
 
 from stages.core.schema import RECIF_DOMAINS
 
-PARTS = tuple(RECIF_DOMAINS.names[2:])  # hist_ad, target_ad, hist_goods, .. of a user's lists
+PARTS = tuple(RECIF_DOMAINS.names[2:-2])  # hist_ad, target_ad, hist_goods, .. of a user's lists
+VIDEOS = PARTS[4:]  # those that have behaviours
 PLACES = np.array([[0, 1, 2, 3, 4, 5], [0, 5, 1, 4, 2, 3]])  # of each part in a log, of users learnt from and held out
 BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")  # towards videos
 PHOTO, PRODUCT = range(2)  # kinds of items: videos and advertisements, and products, whose numbers may be the same

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from stages.core.schema import RECIF_DOMAINS, RECIF_KEYWORDS, RECIF_SIDS, RECIF_TASK, read
 from stages.corpus.histories import Ints
-from stages.corpus.recif_parts import CODES, LEVELS, PARTS, PHOTO, PLACES, PRODUCT
+from stages.corpus.recif_parts import CODES, LEVELS, PARTS, PHOTO, PLACES, PRODUCT, VIDEOS
 
 RECOMMENDING = ("video", "ad", "product", "label_cond", "interactive")
 JUDGING = "label_pred"
@@ -82,6 +82,17 @@ class Tasks:
         lengths = np.stack([table[name].to_numpy() for name in PARTS], axis=1)
         order = np.argsort(PLACES, axis=1)[table["held_out"].to_numpy().astype(int)]
         return np.repeat(order.ravel().astype(np.int8), np.take_along_axis(lengths, order, axis=1).ravel())
+
+    def behaviours_known(self) -> npt.NDArray[np.bool_]:
+        """[interactions] whether it is known what a user felt about each video: where it is not, its feedback is 0 for
+        want of better. Always, of advertisements and products, which have no behaviours.
+        """
+        table = read(self.folder / "domains.parquet", RECIF_DOMAINS)
+        known = np.ones((table.num_rows, len(PARTS)), dtype=bool)
+        for part in VIDEOS:
+            known[:, PARTS.index(part)] = table[f"{part}_known"].to_numpy(zero_copy_only=False)
+        lengths = sum(table[name].to_numpy().astype(np.int64) for name in PARTS)
+        return np.asarray(known[np.repeat(np.arange(table.num_rows), lengths), self.parts()])
 
     def keywords(self) -> dict[int, list[tuple[str, Ints]]]:
         """By user that is learnt from, keywords and their items."""
