@@ -49,8 +49,7 @@ def main(dataset: str, row: str, seed: int) -> None:
     report["provenance"] = provenance(*cell)
     tables = [per_user(lists, summaries)]
     if asked:
-        through_ids = cell[1].get("space") == "semantic_id"
-        report["tasks"], own = task_figures(slates, asked, corpus, through_ids, settings.evaluate, str(source))
+        report["tasks"], own = task_figures(slates, asked, corpus, settings.evaluate, str(source))
         tables += own
     every = pa.concat_tables(tables, promote_options="default").combine_chunks() if len(tables) > 1 else tables[0]
     write_table(paths.per_user(dataset, row, seed), every)
@@ -92,12 +91,9 @@ def figures(summaries: dict[tuple[str, str], Summary], decoder: str) -> dict[str
 
 
 def task_figures(
-    slates: pa.Table, asked: Tasks, corpus: Histories, through_ids: bool, settings: Evaluate, where: str
+    slates: pa.Table, asked: Tasks, corpus: Histories, settings: Evaluate, where: str
 ) -> tuple[dict[str, dict[str, dict[str, list[float]]]], list[pa.Table]]:
-    """RecIF's tasks: by task and decoder the measures, and tables of their values by sample.
-
-    through_ids: what was written are Semantic IDs, which stand for the item that the published counts name.
-    """
+    """RecIF's tasks: by task and decoder the measures, and tables of their values by sample."""
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
     tables = []
     for task in (*RECOMMENDING, JUDGING):
@@ -112,19 +108,19 @@ def task_figures(
                 scores = own.sort_by("user")["score"].to_numpy().astype(np.float64)
                 figures.setdefault(task, {})[decoder] = task_summary.labels(table, lists, scores, *drawing)
                 continue
-            columns = task_columns(task, table, lists, asked, corpus, through_ids)
+            columns = task_columns(task, table, lists, asked, corpus)
             summary = task_summary.over_samples(columns, *drawing)
             figures.setdefault(task, {})[decoder] = summary
             tables.append(by_sample(task, decoder, lists.user, columns))
     return figures, tables
 
 
-def task_columns(
-    task: str, table: pa.Table, lists: Lists, asked: Tasks, corpus: Histories, through_ids: bool
-) -> dict[str, np.ndarray]:
-    """Values by sample of a task's lists."""
+def task_columns(task: str, table: pa.Table, lists: Lists, asked: Tasks, corpus: Histories) -> dict[str, np.ndarray]:
+    """Values by sample of a task's lists. Of every row they are judged by their Semantic IDs, and as the items that the
+    published counts say these stand for: one that they do not name is missing, as in the official evaluation.
+    """
     sid = np.where(lists.items >= 0, asked.ids.sid[lists.items], -1)
-    items = items_of(sid, *asked.ids.standing(task)) if through_ids else lists.items
+    items = items_of(sid, *asked.ids.standing(task))
     answers, named = Answers.of(table["answer"]), Answers.of(table["answer_item"])
     cold = asked.ids.all_are(corpus.cold, answers.flat)
     return task_summary.per_sample(sid, items, Judged(answers, named if len(named.flat) else None, cold))

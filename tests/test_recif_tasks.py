@@ -108,6 +108,25 @@ def test_answers_as_predictions_are_all_right(inside: Path) -> None:
     assert found["ad"]["beam"]["pid.recall@32"][0] == 1
 
 
+@pytest.mark.parametrize("row", ["semantic_id-sft", "text-sft"])
+def test_items_are_what_the_published_counts_name(inside: Path, row: str) -> None:
+    """Lists of the answers' own items: of an id that two videos share, the one that it does not stand for is none."""
+    corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
+    assert tasks is not None
+    answers = tasks.table("video")["answer_item"].to_pylist()
+    items = np.full((len(answers), 32), -1)
+    for sample, own in enumerate(answers):
+        items[sample, : len(own)] = own
+    write(
+        [*others(corpus), slate_table(np.arange(len(items)), "test_video", "beam", items, np.zeros(items.shape))], row
+    )
+    own = measured(row)["tasks"]["video"]["beam"]
+    stands = [tasks.ids.stands[np.array(own)] for own in answers]
+    assert own["recall@32"] == [1, 1, 1]
+    assert own["pid.recall@32"][0] == pytest.approx(np.mean([own.mean() for own in stands]), abs=1e-6)
+    assert own["pid.recall@32"][0] < 1
+
+
 def test_empty_lists_count_as_misses_and_short_ones_have_no_large_cut(inside: Path) -> None:
     corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
     assert tasks is not None
