@@ -327,11 +327,13 @@ def test_shown_ids_and_candidates_that_are_no_items_are_counted(raw: Path) -> No
     small_recif.write_test(raw, "video", [small_recif.row_with(sid(0, 0, 1), said, answer_pid=[12])])
     asked = small_recif.row_of("label_pred")
     rows = [asked | {"candidate_pid": pid} for pid in (12, 16, 404)]
+    small_recif.write_test(raw, "ad", [small_recif.row_with(sid(0, 0, 1))])
     small_recif.write_test(raw, "label_pred", rows)
     folder, found = made(raw)
     counts = {task: dict(rest) for task, *rest in found["tasks"]}
     assert counts["video"]["shown Semantic IDs unknown"] == 3
     assert "candidates unknown" not in counts["video"]
+    assert (counts["video"]["answers without ids"], counts["ad"]["answers without ids"]) == (0, 1)
     assert pd.read_parquet(folder / "tasks/label_pred.parquet")["candidate"].tolist() == [1, -1, -1]
     assert (counts["label_pred"]["candidates unknown"], counts["label_pred"]["shown Semantic IDs unknown"]) == (2, 0)
 

@@ -59,12 +59,13 @@ def test_large_numbers_are_told_apart():
     assert tasks.pass_at(predicted, answers, 1).sum() == 1
 
 
-def test_a_sample_without_an_answer_has_no_recall():
+def test_a_sample_without_an_answer_is_a_miss_of_every_measure():
+    """All of them are over the same samples: half of these two are right."""
     answers = Answers.of(pa.array([[], [1]], pa.list_(pa.int64())))
-    predicted = np.array([[1], [1]])
-    recall = tasks.recall_at(predicted, answers, 1)
-    assert math.isnan(recall[0])
-    assert recall[1] == 1
+    found = tasks.per_sample(np.array([[1], [1]]), answers, "pid")
+    assert {name: own.tolist() for name, own in found.items()} == {
+        f"pid.{name}@1": [0, 1] for name in ("pass", "position1_pass", "recall")
+    }
     assert answers.first.tolist() == [-1, 1]
 
 

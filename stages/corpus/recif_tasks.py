@@ -23,6 +23,7 @@ from stages.corpus.recif_rows import EMPTY, WORDS, EmptyError, Sample, sample_of
 
 ROWS = 1 << 12  # read at once
 REPEATED, UNKNOWN = "repeated Semantic IDs in answers", "answer ids unknown"
+NAMELESS = "answers without ids"
 UNSEEN, NO_CANDIDATE = "shown Semantic IDs unknown", "candidates unknown"
 NOTHING = {"label_cond": "no behaviour", "interactive": "no keyword"}  # that a row asks for
 
@@ -44,6 +45,8 @@ def write_task(
         counts[UNSEEN] += sum(int((~corpus.bears(_numbers(sample.shown))).sum()) for sample in samples)
         if task == "label_pred":
             counts[NO_CANDIDATE] += int((candidates < 0).sum())
+        else:
+            counts[NAMELESS] += sum(not sample.answer_ids for sample in samples)
         for sample in samples if task in NOTHING else []:
             counts[_asking(task, sample.condition)] += 1
         columns = [
@@ -68,7 +71,7 @@ def write_task(
 def _counts(task: str) -> dict[str, int]:
     """What is counted of a task's rows, 0 each."""
     names = ["rows", *(f"without {name}" for name in EMPTY), UNKNOWN, REPEATED, UNSEEN]
-    names += [NO_CANDIDATE] if task == "label_pred" else []
+    names.append(NO_CANDIDATE if task == "label_pred" else NAMELESS)
     asked = {"label_cond": [*WORDS, ""], "interactive": ["a keyword", ""]}
     names += [_asking(task, condition) for condition in asked.get(task, [])]
     return dict.fromkeys(names, 0)

@@ -3,7 +3,8 @@
 A sample has one list of predictions, best first, and an answer of several items, each once and in order. Both are
 Semantic IDs as numbers (`sid`) or item numbers (`pid`), -1 for a prediction that is none. A list is cut at k as it
 stands: a prediction that stands there twice takes two places, and is one hit. Every sample counts, also one without
-any prediction. The official code raises TypeError in recall, where it intersects a set with a list; here it is meant.
+any prediction, and of items one whose answer names none. The official code raises TypeError in recall, where it
+intersects a set with a list; here it is meant.
 
 S samples, n predictions, k the cut.
 """
@@ -82,8 +83,9 @@ def position1_pass_at(predicted: Ints, answers: Answers, k: int) -> Floats:
 
 
 def recall_at(predicted: Ints, answers: Answers, k: int) -> Floats:
-    """[S] Recall@k: share of the answer among the first k of predictions [S, n]; NaN without an answer."""
-    return _share(answers.hit_by(predicted[:, :k]), np.ones(len(answers.flat), dtype=bool), answers)
+    """[S] Recall@k: share of the answer among the first k of predictions [S, n]; 0 without an answer, as Pass@k."""
+    share = _share(answers.hit_by(predicted[:, :k]), np.ones(len(answers.flat), dtype=bool), answers)
+    return np.where(answers.length > 0, share, 0.0)
 
 
 def cold_recall_at(predicted: Ints, answers: Answers, cold: Bools, k: int) -> Floats:
