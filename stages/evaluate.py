@@ -20,7 +20,7 @@ from stages.core.sections import Evaluate
 from stages.core.seeding import numpy_generator
 from stages.corpus import histories
 from stages.corpus.histories import Histories, Ints
-from stages.corpus.tasks import JUDGING, RECOMMENDING, SPLITS, Tasks, split_of, tasks_of
+from stages.corpus.tasks import DOMAIN, JUDGING, RECOMMENDING, SPLITS, Tasks, split_of, tasks_of
 from stages.measures import task_summary
 from stages.measures.slates import TARGET_SPLITS, Lists, headline, parse, parse_task
 from stages.measures.summary import Catalogue, Summary, summarise
@@ -95,7 +95,7 @@ def task_figures(
 ) -> tuple[dict[str, dict[str, dict[str, list[float]]]], list[pa.Table]]:
     """RecIF's tasks: by task and decoder the measures, and tables of their values by sample."""
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
-    tables = []
+    tables, domains = [], asked.domain_sids(corpus)
     for task in (*RECOMMENDING, JUDGING):
         own = slates.filter(pc.equal(slates["split"], split_of(task)))
         if not own.num_rows:
@@ -108,22 +108,26 @@ def task_figures(
                 scores = own.sort_by("user")["score"].to_numpy().astype(np.float64)
                 figures.setdefault(task, {})[decoder] = task_summary.labels(table, lists, scores, *drawing)
                 continue
-            columns = task_columns(task, table, lists, asked, corpus)
+            columns = task_columns(task, table, lists, asked, corpus.cold, domains[DOMAIN[task]])
             summary = task_summary.over_samples(columns, *drawing)
             figures.setdefault(task, {})[decoder] = summary
             tables.append(by_sample(task, decoder, lists.user, columns))
     return figures, tables
 
 
-def task_columns(task: str, table: pa.Table, lists: Lists, asked: Tasks, corpus: Histories) -> dict[str, np.ndarray]:
+def task_columns(
+    task: str, table: pa.Table, lists: Lists, asked: Tasks, cold: np.ndarray, domain: Ints
+) -> dict[str, np.ndarray]:
     """Values by sample of a task's lists. Of every row they are judged by their Semantic IDs, and as the items that the
     published counts say these stand for: one that they do not name is missing, as in the official evaluation.
+
+    cold: of the items [N]; domain: Semantic IDs of the task's.
     """
     sid = np.where(lists.items >= 0, asked.ids.sid[lists.items], -1)
     items = items_of(sid, *asked.ids.standing(task))
     answers, named = Answers.of(table["answer"]), Answers.of(table["answer_item"])
-    cold = asked.ids.all_are(corpus.cold, answers.flat)
-    return task_summary.per_sample(sid, items, Judged(answers, named if len(named.flat) else None, cold))
+    judged = Judged(answers, named if len(named.flat) else None, asked.ids.all_are(cold, answers.flat), domain)
+    return task_summary.per_sample(sid, items, judged)
 
 
 def by_sample(task: str, decoder: str, samples: Ints, columns: dict[str, np.ndarray]) -> pa.Table:

@@ -135,6 +135,7 @@ def test_empty_lists_count_as_misses_and_short_ones_have_no_large_cut(inside: Pa
     write([*others(corpus), slate_table(np.arange(samples), "test_ad", "slate", nothing, np.zeros(nothing.shape))],
           "semantic_id-sft")  # fmt: skip
     own = measured("semantic_id-sft")["tasks"]["ad"]["slate"]
+    assert own["domain_share"] == [None] * 3
     assert (own["pass@1"], own["recall@1"], own["sid_entropy@10"]) == ([0, 0, 0],) * 3
     assert own["samples"] == [samples]
     assert "pass@32" not in own
@@ -174,6 +175,7 @@ def test_popularity_has_every_task(inside: Path) -> None:
     products = slates[slates["split"] == "test_product"]["item"].unique()
     assert len(products) == 32
     assert all(names[item].startswith("product") for item in products)
+    assert all(found["tasks"][task]["list"]["domain_share"] == [1, 1, 1] for task in RECOMMENDING)
     recall = found["tasks"]["video"]["list"]["recall@32"]
     assert recall[1] <= recall[0] <= recall[2] < 0.3
     auc, low, high = found["tasks"]["label_pred"]["label"]["auc"]
@@ -232,6 +234,9 @@ def test_contexts_and_domains_by_hand(tmp_path: Path) -> None:
     assert tasks is not None
     assert [own.tolist() for own in shown_items(tasks, "video")] == [[5, 1, 3, 1]]  # nobody has 9, 9, 9
     assert [own.tolist() for own in shown_items(tasks, JUDGING)] == [[5, 1, 3]]
+    sids = {domain: own.tolist() for domain, own in tasks.domain_sids(load(folder)).items()}
+    alone, ad, last = (0 * 8192 + 2) * 8192 + 3, (5 * 8192 + 2) * 8192 + 3, 8192**3 - 1  # of 13, 14 and 15
+    assert sids == {"goods": [1, 7 * 8192**2], "video": [1, alone, last], "ad": [alone, ad, last]}
     about = domain_items(load(folder), tasks)
     assert {domain: items.tolist() for domain, items in about.items()} == {"goods": [5, 6], "video": [1, 2], "ad": [2]}
     whole = of_tasks(load(folder), tasks)

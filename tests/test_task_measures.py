@@ -77,6 +77,13 @@ def test_cold_recall():
     assert math.isnan(found[2])
 
 
+def test_share_of_the_domain():
+    """Of the domain are 7 and 6: two of four, none of none, none of three, and two of three, one place being empty."""
+    found = tasks.share_among(PREDICTED, np.array([6, 7]))
+    assert found[[0, 2, 3]] == pytest.approx([1 / 2, 0, 2 / 3])
+    assert math.isnan(found[1])
+
+
 def test_items_that_semantic_ids_stand_for():
     """Unknown ids, -1 and ids beyond the last are no item."""
     sid, stands = np.array([10, 20, 40]), np.array([3, 1, 2])

@@ -88,6 +88,4 @@ def of_users(histories: Histories, split: str, users: Ints, exclude_seen: bool, 
 
 def in_training(histories: Histories) -> Bools:
     """[interactions] whether each is of its user's training part."""
-    lengths = np.diff(histories.offsets)
-    place = np.arange(len(histories.item)) - np.repeat(histories.offsets[:-1], lengths)
-    return np.asarray(place < np.repeat(histories.train_length, lengths))
+    return histories.in_training()

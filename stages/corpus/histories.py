@@ -56,6 +56,12 @@ class Histories:
         """[N] whether an item is cold."""
         return np.asarray(self.items["cold"].to_numpy(zero_copy_only=False), dtype=bool)
 
+    def in_training(self) -> npt.NDArray[np.bool_]:
+        """[interactions] whether each is of its user's training part."""
+        lengths = np.diff(self.offsets)
+        place = np.arange(len(self.item)) - np.repeat(self.offsets[:-1], lengths)
+        return np.asarray(place < np.repeat(self.train_length, lengths))
+
     def train(self, user: int) -> Ints:
         """Training items of a user, oldest first."""
         start = self.offsets[user]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.core.schema import RECIF_DOMAINS, RECIF_KEYWORDS, RECIF_SIDS, RECIF_TASK, read
-from stages.corpus.histories import Ints
+from stages.corpus.histories import Histories, Ints
 from stages.corpus.recif_parts import CODES, LEVELS, PARTS, PHOTO, PLACES, PRODUCT, VIDEOS
 
 RECOMMENDING = ("video", "ad", "product", "label_cond", "interactive")
@@ -93,6 +93,23 @@ class Tasks:
             known[:, PARTS.index(part)] = table[f"{part}_known"].to_numpy(zero_copy_only=False)
         lengths = sum(table[name].to_numpy().astype(np.int64) for name in PARTS)
         return np.asarray(known[np.repeat(np.arange(table.num_rows), lengths), self.parts()])
+
+    def domain_sids(self, histories: Histories) -> dict[str, Ints]:
+        """By domain of DOMAIN the Semantic IDs, ascending, of its items.
+
+        Videos and advertisements are both photos: an id is of the domain in which training parts have photos that bear
+        it, of both where none do, so that cold items are of one.
+        """
+        learnt_from, ids = histories.in_training(), self.ids
+        item, part = histories.item[learnt_from], self.parts()[learnt_from]
+        photos, seen = np.unique(ids.sid[ids.kind == PHOTO]), {}
+        for domain in ("video", "ad"):
+            own = [index for index, name in enumerate(PARTS) if name.endswith(domain)]
+            there = np.bincount(item[np.isin(part, own)], minlength=len(ids.sid)) > 0
+            seen[domain] = np.isin(photos, ids.sid[there])
+        nowhere = ~(seen["video"] | seen["ad"])
+        products = np.unique(ids.sid[ids.kind == PRODUCT])
+        return {"goods": products, **{domain: photos[own | nowhere] for domain, own in seen.items()}}
 
     def keywords(self) -> dict[int, list[tuple[str, Ints]]]:
         """By user that is learnt from, keywords and their items."""

@@ -118,6 +118,14 @@ def label_entropy(labels: Ints) -> Floats:
     return np.asarray(np.maximum(-(share * logs).sum(axis=1), 0.0))
 
 
+def share_among(predicted: Ints, those: Ints) -> Floats:
+    """[S] share of the predictions [S, n] of each list that are among those; NaN for a list without any."""
+    known = predicted >= 0
+    among = (np.isin(predicted, those) & known).sum(axis=1)
+    count = known.sum(axis=1)
+    return np.asarray(np.divide(among, count, out=np.full(len(predicted), np.nan), where=count > 0))
+
+
 def items_of(predicted: Ints, sid: Ints, stands: Ints) -> Ints:
     """[S, n] items that predicted Semantic IDs stand for, -1 for none: sid [m] ascending, stands [m] each one's."""
     if not len(sid):

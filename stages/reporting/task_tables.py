@@ -17,9 +17,14 @@ MEASURES = {
     "position1_pass@1": "Position1_Pass@1",
     "position1_pass@32": "Position1_Pass@32",
     "recall@32": "Recall@32",
+    "recall@1": "Recall@1",
     "pid.pass@1": "Pass@1, items",
     "pid.pass@32": "Pass@32, items",
+    "pid.position1_pass@1": "Position1_Pass@1, items",
+    "pid.position1_pass@32": "Position1_Pass@32, items",
+    "pid.recall@1": "Recall@1, items",
     "pid.recall@32": "Recall@32, items",
+    "domain_share": "Of the domain",
     "sid_entropy@10": "Entropy@10 of first codes (bits)",
     "cold_recall@10": "Cold recall@10",
 }
@@ -27,6 +32,11 @@ LABELS = {"auc": "AUC", "without_score": "Without a score"}
 PUBLISHED = "recif"
 ABOUT = (
     "Means over the task's test rows. Measures are of Semantic IDs; `items` are the pids or iids that they stand for. "
+    "Rows differ in what they may list: policies of Semantic IDs any item of the catalogue, baselines items of the "
+    "task's domain, native text a pool out of what the visible log has of the domain; `Of the domain` is the share of "
+    "a list that is. Policies of Semantic IDs decode inside the trie, renormalised over what is open, where the "
+    "official protocol has everything open. Cold are the items with the fewest training interactions, and where more "
+    "have none than are due, the first of these by number. "
     "Decoders: `beam`, 32 next items, the official protocol; `slate`, 10 items written greedily, which have no cut at "
     "32; `sample`, several sampled slates merged by likelihood; `list`, a baseline's. Figures in italics are copied "
     "from the paper: they are of the published set, measured with its prompts."
