@@ -186,6 +186,23 @@ def test_popularity_has_every_task(inside: Path) -> None:
     assert len(video) == found["tasks"]["video"]["list"]["samples"][0]
 
 
+def test_popularity_judges_by_views_of_known_behaviour(inside: Path) -> None:
+    """Every 17th user of the drawn set has no behaviours, which says nothing of the items: their views are left out."""
+    baseline.main(DATASET, "popularity", 1)
+    tasks, corpus = tasks_of(paths.corpus(DATASET)), load(paths.corpus(DATASET))
+    assert tasks is not None
+    known = tasks.behaviours_known() & corpus.in_training()
+    assert 0 < known.sum() < corpus.in_training().sum()
+    views = pd.DataFrame({"item": corpus.item, "long": corpus.feedback["longview"]})[known].groupby("item")["long"]
+    about = domain_items(corpus, tasks)["video"]
+    counted = views.agg(["sum", "size"]).reindex(range(corpus.item_count), fill_value=0)
+    mean = counted["sum"][about].sum() / counted["size"][about].sum()
+    slates = pd.read_parquet(paths.slates(DATASET, "popularity", 1))
+    own = slates[slates["split"] == split_of(JUDGING)]
+    share = (counted["sum"] + mean) / (counted["size"] + 1)
+    assert own["score"].tolist() == pytest.approx(share[own["item"]].tolist(), rel=1e-6)
+
+
 def test_what_is_asked_is_what_prompts_name(inside: Path) -> None:
     """The Semantic IDs of the prompt in their order; of label_pred, less the last, which is the candidate's."""
     tasks = tasks_of(paths.corpus(DATASET))
