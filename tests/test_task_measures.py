@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from stages.measures import diversity, task_summary, tasks
 from stages.measures.slates import Lists
 from stages.measures.tasks import Answers
+from stages.reporting.task_tables import MEASURES, task_tables
 
 # Sample 0: the first answer, 5, comes third, and 7 stands there twice. 1: nothing was predicted. 2: one of one.
 # 3: of the answers one is an item that nobody can name
@@ -143,6 +144,17 @@ def test_entropy_of_labels():
     assert tasks.label_entropy(labels) == pytest.approx([1, 0, 1.5, 0.918296, 0], abs=1e-6)
     shares = np.eye(6)
     assert tasks.label_entropy(labels) == pytest.approx(diversity.slate_entropy(labels, shares))
+
+
+def test_every_measure_stands_in_the_tables():
+    """All that a list of 32 is measured by has a column."""
+    whole = np.pad(PREDICTED, ((0, 0), (0, 32 - PREDICTED.shape[1])), constant_values=-1)
+    judged = task_summary.Judged(ANSWERS, ANSWERS, np.zeros(len(ANSWERS.flat), dtype=bool), np.array([7]))
+    assert task_summary.per_sample(whole, whole, judged).keys() == MEASURES.keys()
+    cells = {"popularity": {1: {"tasks": {"video": {"list": {"domain_share": [0.25, 0.2, 0.5]}}}}}}
+    (table,) = task_tables(cells, [], [])
+    line = dict(zip(table.head, table.lines[0], strict=True))
+    assert line["Of the domain"].text == "0.2500 [0.2000, 0.5000]"
 
 
 def test_both_modes_are_named():
