@@ -92,14 +92,6 @@ def test_items_that_semantic_ids_stand_for():
     assert tasks.items_of(np.array([[40]]), sid[:0], stands[:0]).tolist() == [[-1]]
 
 
-def test_probability_of_yes():
-    """Log-probabilities of .3 and .1: .75. Far apart, no overflow; one that is missing has none."""
-    yes, no = np.log([0.3, 0.5]), np.log([0.1, 0.5])
-    assert tasks.yes_probability(yes, no) == pytest.approx([0.75, 0.5])
-    assert tasks.yes_probability(np.array([-2000.0, 0.0]), np.array([0.0, -2000.0])).tolist() == [0, 1]
-    assert math.isnan(tasks.yes_probability(np.array([np.nan]), np.array([-1.0]))[0])
-
-
 def test_auc_leaves_out_and_counts_missing_scores():
     """Positives .8, .5, negatives .5, .2: 3.5 of 4 pairs; two samples have no score."""
     scores = np.array([0.8, np.nan, 0.5, 0.5, 0.2, np.nan])

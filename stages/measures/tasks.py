@@ -134,12 +134,6 @@ def items_of(predicted: Ints, sid: Ints, stands: Ints) -> Ints:
     return np.where((sid[place] == predicted) & (predicted >= 0), stands[place], -1)
 
 
-def yes_probability(yes: Floats, no: Floats) -> Floats:
-    """[S] p(yes) / (p(yes) + p(no)) from the log-probabilities of both words; NaN where one is not known."""
-    with np.errstate(over="ignore"):
-        return np.asarray(1 / (1 + np.exp(no - yes)))
-
-
 def label_auc(scores: Floats, labels: Bools) -> tuple[float, int]:
     """Area under the ROC curve of the samples that have a score, and how many have none (NaN): scores, labels [S]."""
     known = ~np.isnan(scores)
