@@ -22,6 +22,7 @@ from stages.corpus.recif_files import (
     RELEASE,
     TESTS,
 )
+from stages.corpus.recif_parts import CODES
 
 FULL, USERS = 120_000_000, 200_000
 ITEMS = {"video": 13_100_000, "ad": 178_000, "goods": 2_060_000}
@@ -38,7 +39,6 @@ ROWS = {
 }
 SHOWN = {"video": 458, "ad": 130, "product": 200, "label_cond": 50, "interactive": 100, "label_pred": 50}
 BLOCK, PEOPLE = 1 << 20, 1 << 11
-CODES = 8192
 OFFSET = {"video": 0, "ad": ITEMS["video"], "goods": 0}
 
 

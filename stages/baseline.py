@@ -4,6 +4,8 @@ Reads data/<dataset>/corpus, writes data/<dataset>/slates/<baseline>/seed-<n>.pa
 Baselines that learn have stages of their own: sequential.py and generative.py.
 """
 
+from dataclasses import replace
+
 from stages.baselines.task_asked import SPLITS, everything, slates
 from stages.core import params, paths, stage
 from stages.core.cells import on_axis
@@ -19,6 +21,8 @@ def main(dataset: str, baseline: str, seed: int) -> None:
     corpus, own = histories.load(paths.corpus(dataset)), settings.own[baseline]
     users = {split: corpus.judged(split, None, seed) for split in SPLITS}
     tasks, exclude_seen = tasks_of(paths.corpus(dataset)), settings.corpus(dataset).exclude_seen
+    if tasks is not None:
+        corpus = replace(corpus, feedback_known=tasks.behaviours_known())
     ranker = module.ranker(corpus, own)
     lists = {
         asked.split: asked.answered(ranker) for asked in everything(corpus, users, tasks, exclude_seen, own.list_length)

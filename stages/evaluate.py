@@ -20,7 +20,8 @@ from stages.core.sections import Evaluate
 from stages.core.seeding import numpy_generator
 from stages.corpus import histories
 from stages.corpus.histories import Histories, Ints
-from stages.corpus.tasks import JUDGING, RECOMMENDING, SPLITS, Tasks, split_of, tasks_of
+from stages.corpus.recif_parts import JUDGING
+from stages.corpus.tasks import DOMAIN, RECOMMENDING, SPLITS, Tasks, split_of, tasks_of
 from stages.measures import task_summary
 from stages.measures.slates import TARGET_SPLITS, Lists, headline, parse, parse_task
 from stages.measures.summary import Catalogue, Summary, summarise
@@ -49,8 +50,7 @@ def main(dataset: str, row: str, seed: int) -> None:
     report["provenance"] = provenance(*cell)
     tables = [per_user(lists, summaries)]
     if asked:
-        through_ids = cell[1].get("space") == "semantic_id"
-        report["tasks"], own = task_figures(slates, asked, corpus, through_ids, settings.evaluate, str(source))
+        report["tasks"], own = task_figures(slates, asked, corpus, settings.evaluate, str(source))
         tables += own
     every = pa.concat_tables(tables, promote_options="default").combine_chunks() if len(tables) > 1 else tables[0]
     write_table(paths.per_user(dataset, row, seed), every)
@@ -92,14 +92,11 @@ def figures(summaries: dict[tuple[str, str], Summary], decoder: str) -> dict[str
 
 
 def task_figures(
-    slates: pa.Table, asked: Tasks, corpus: Histories, through_ids: bool, settings: Evaluate, where: str
+    slates: pa.Table, asked: Tasks, corpus: Histories, settings: Evaluate, where: str
 ) -> tuple[dict[str, dict[str, dict[str, list[float]]]], list[pa.Table]]:
-    """RecIF's tasks: by task and decoder the measures, and tables of their values by sample.
-
-    through_ids: what was written are Semantic IDs, which stand for the item that the published counts name.
-    """
+    """RecIF's tasks: by task and decoder the measures, and tables of their values by sample."""
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
-    tables = []
+    tables, domains = [], asked.domain_sids(corpus)
     for task in (*RECOMMENDING, JUDGING):
         own = slates.filter(pc.equal(slates["split"], split_of(task)))
         if not own.num_rows:
@@ -113,7 +110,7 @@ def task_figures(
                 scores = scored["score"].to_numpy().astype(np.float64)
                 figures.setdefault(task, {})[decoder] = task_summary.labels(table, lists, scores, *drawing)
                 continue
-            columns = task_columns(task, table, lists, asked, corpus, through_ids)
+            columns = task_columns(task, table, lists, asked, corpus.cold, domains[DOMAIN[task]])
             summary = task_summary.over_samples(columns, *drawing)
             figures.setdefault(task, {})[decoder] = summary
             tables.append(by_sample(task, decoder, lists.user, columns))
@@ -121,14 +118,18 @@ def task_figures(
 
 
 def task_columns(
-    task: str, table: pa.Table, lists: Lists, asked: Tasks, corpus: Histories, through_ids: bool
+    task: str, table: pa.Table, lists: Lists, asked: Tasks, cold: np.ndarray, domain: Ints
 ) -> dict[str, np.ndarray]:
-    """Values by sample of a task's lists."""
+    """Values by sample of a task's lists. Of every row they are judged by their Semantic IDs, and as the items that the
+    published counts say these stand for: one that they do not name is missing, as in the official evaluation.
+
+    cold: of the items [N]; domain: Semantic IDs of the task's.
+    """
     sid = np.where(lists.items >= 0, asked.ids.sid[lists.items], -1)
-    items = items_of(sid, *asked.ids.standing(task)) if through_ids else lists.items
+    items = items_of(sid, *asked.ids.standing(task))
     answers, named = Answers.of(table["answer"]), Answers.of(table["answer_item"])
-    cold = asked.ids.all_are(corpus.cold, answers.flat)
-    return task_summary.per_sample(sid, items, Judged(answers, named if len(named.flat) else None, cold))
+    judged = Judged(answers, named if len(named.flat) else None, asked.ids.all_are(cold, answers.flat), domain)
+    return task_summary.per_sample(sid, items, judged)
 
 
 def by_sample(task: str, decoder: str, samples: Ints, columns: dict[str, np.ndarray]) -> pa.Table:

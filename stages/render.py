@@ -9,8 +9,10 @@ tasks also samples of the logs and pools of the test rows, of each task's domain
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.core import params, paths, stage
 from stages.core.files import fresh_folder, write_json, write_table
@@ -88,7 +90,7 @@ def drawn(settings: Params, histories: Histories, visible: Ints, exclude_seen: b
     shares = quotas(settings.text.retrievers, settings.text.pool_size)
     retrievers = [params.load_module("retrievers", name, "text.retrievers") for name in shares]
     contexts, size = every_context(histories), settings.text.pool_size
-    pools = np.empty((len(contexts), size), dtype=np.int64)
+    pools: npt.NDArray[Any] = np.empty((len(contexts), size), dtype=np.int32)  # as they are written
     for start in stage.progress(range(0, len(contexts), PART), "pools"):
         part = contexts[start : start + PART]
         lists = [
@@ -119,7 +121,10 @@ def task_prompts(settings: Params, text: Text, samples: list[Sample]) -> list[st
     renderer = TaskRenderer(settings.text.policy.tasks, text.names, text.lines)
     rows = np.sort(numpy_generator("render", "tasks").permutation(len(samples))[:SAMPLE])
     asked = [samples[row] for row in rows]
-    return [renderer.parts(own.task, own.condition, own.shown, own.pool, own.candidate).whole for own in asked]
+    return [
+        renderer.parts(own.task, own.condition, own.shown, own.pool, own.candidate, own.behaviours).whole
+        for own in asked
+    ]
 
 
 def sample(settings: Params, histories: Histories, text: Text) -> list[str]:

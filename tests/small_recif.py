@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 
 from stages.core.corpora import Corpus
 from stages.corpus.recif_files import CAPTIONS, PHOTO_COUNTS, PHOTO_SIDS, PRODUCT_COUNTS, PRODUCT_SIDS, RELEASE, TESTS
-from stages.corpus.recif_parts import PARTS
-from stages.corpus.recif_release import BEHAVIOURS
+from stages.corpus.recif_parts import BEHAVIOURS, PARTS
 from tests.small_corpus import corpus
 
 PHOTOS = {11: [0, 0, 1], 12: [0, 0, 1], 13: [0, 2, 3], 14: [5, 2, 3], 15: [8191, 8191, 8191]}

@@ -53,6 +53,14 @@ def test_transition_counts(log):
     assert np.array_equal(transitions.transition_matrix(log, 1).toarray(), expected)
 
 
+def test_transitions_are_counted_in_32_bits(log):
+    """Half of what numpy takes by itself; scores of a part have them, too, or each would copy the matrix."""
+    matrix = transitions.transition_matrix(log, 2)
+    found = transitions.scores(matrix, [np.array([0, 1]), np.array([], dtype=np.int64)], settings())
+    for table in (matrix, found):
+        assert (table.indices.dtype, table.indptr.dtype) == (np.int32, np.int32)
+
+
 def test_transition_scores(log):
     """Context 1 2 0: item 0 votes with weight 1, item 2 with 1/2 (nothing followed it), item 1 with 1/4.
     Item 1: 1 * 1; item 2: 1 * 1/2 + 1/4 * 2 = 1. With the last two items only, item 2 has 1/2.

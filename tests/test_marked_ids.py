@@ -14,6 +14,7 @@ from stages.action_spaces.task_words import COUNT
 from stages.core.errors import InputError
 from stages.core.files import write_table
 from stages.core.sections import SemanticIdPolicy
+from stages.corpus.recif_parts import BEHAVIOURS
 from stages.policy.beam import beam_items
 from stages.policy.history_label import Window, collate, loss_sum
 from stages.policy.logprobs import answer_logits, spell, token_log_probs
@@ -61,6 +62,22 @@ def test_histories_have_marks_around_every_id(tmp_path: Path) -> None:
     judged = [*marked.history(one).tolist(), marked.words.token("label_pred"), begin, *codes[1], end]
     assert asked.tokens[1].tolist() == judged  # a word is
     assert plain.fingerprint != marked.fingerprint
+
+
+def test_what_was_done_with_items_stands_before_them(tmp_path: Path) -> None:
+    """Once before several alike, and before none of which it is not told."""
+    own = space(tmp_path, MARKED.model_copy(update={"marks": False}))
+    like, forward = BEHAVIOURS.index("like"), BEHAVIOURS.index("forward")
+    shown = np.array([1, 3, 1, 0])
+    question = Question("label_cond", "follow", shown, behaviours=np.array([-1, like, like, forward]))
+    word = {name: own.words.token(name) for name in ("like", "forward", "label_cond", "follow")}
+    codes = own.tokens[shown].tolist()
+    told = [*codes[0], word["like"], *codes[1], *codes[2], word["forward"], *codes[3]]
+    assert own.task_prompts([question]).tokens[0].tolist() == [1, *told, word["label_cond"], word["follow"]]
+    nothing = question._replace(shown=shown[:0], behaviours=shown[:0])
+    assert own.task_prompts([nothing]).tokens[0].tolist() == [1, word["label_cond"], word["follow"]]
+    untold = question._replace(behaviours=shown[:0])
+    assert own.task_prompts([untold]).tokens[0].tolist()[:-2] == own.history(shown).tolist()
 
 
 def test_marks_that_a_tokenizer_knows_are_its_own(tmp_path: Path) -> None:

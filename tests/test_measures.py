@@ -47,13 +47,6 @@ def test_reciprocal_rank():
     assert accuracy.reciprocal_rank(accuracy.first_hit(hits), 3).tolist() == [0.5, 0]
 
 
-def test_pass_at_k():
-    """An answer of 2 items, one of them third: in the first 3, not in the first 2."""
-    hits, targets = np.array([[False, False, True]]), np.array([2])
-    assert accuracy.pass_at(hits, targets, 3).tolist() == [1]
-    assert accuracy.pass_at(hits, targets, 2).tolist() == [0]
-
-
 def test_auc():
     """Positives .8, .5 and negatives .5, .2: of 4 pairs 3 are in order and one is a tie: 3.5 / 4."""
     scores, labels = np.array([0.2, 0.5, 0.5, 0.8]), np.array([False, True, False, True])
@@ -72,7 +65,7 @@ def test_fewer_slots_than_k():
 
 def test_without_targets_there_is_no_value():
     hits, none = np.array([[False, False]]), np.array([0])
-    for measure in (accuracy.recall, accuracy.ndcg, accuracy.hitrate, accuracy.pass_at):
+    for measure in (accuracy.recall, accuracy.ndcg, accuracy.hitrate):
         assert np.isnan(measure(hits, none, 2)).all()
 
 

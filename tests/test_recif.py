@@ -18,7 +18,8 @@ from stages.corpus import recif, recif_captions, recif_counts, recif_files, reci
 from stages.corpus.cut import cut
 from stages.corpus.histories import load
 from stages.corpus.recif_files import CAPTIONS, PHOTO_COUNTS, PHOTO_SIDS, PRODUCT_SIDS, RELEASE, TESTS
-from stages.corpus.recif_release import BEHAVIOURS
+from stages.corpus.recif_parts import BEHAVIOURS
+from stages.corpus.tasks import tasks_of
 from stages.corpus.writing import write_corpus
 from tests import hub_server, small_recif
 from tests.small_recif import FLOATS, USERS, settings, sid, user
@@ -105,7 +106,10 @@ def test_items_have_captions_prefixes_and_published_ids(raw: Path) -> None:
     assert dict(found["beside"])["captions: empty"] == 1
     assert dict(found["beside"])["captions: of no item that is kept"] == 1
     parts = pd.read_parquet(folder / "domains.parquet")
-    assert parts.drop(columns="user").to_numpy().tolist() == [[False, 1, 1, 1, 1, 2, 1], [True, 1, 1, 1, 1, 1, 2]]
+    assert parts.drop(columns="user").to_numpy().tolist() == [
+        [False, 1, 1, 1, 1, 2, 1, True, True],
+        [True, 1, 1, 1, 1, 1, 2, True, True],
+    ]
 
 
 def test_tasks_keep_prompts_and_answers(raw: Path) -> None:
@@ -182,6 +186,33 @@ def test_null_lists_are_empty_and_null_behaviours_are_none(tmp_path: Path) -> No
     assert (lists["lists: hist_ad_pid is null"], lists["lists: hist_video_like is null beside videos"]) == (1, 1)
 
 
+def test_videos_of_unknown_behaviours_are_told(tmp_path: Path) -> None:
+    """A null list of any behaviour leaves the part's behaviours unknown, a null in a list and no videos do not; what
+    stands before a part in the log is its own.
+    """
+    people = [
+        {**USERS[0], "hist_video_like": None, "target_video_longview": [None]},
+        {**USERS[1], "target_video_follow": None, "hist_video_forward": [0]},
+        user(902, 0, hist_ad=[14], hist_video=None, hist_video_like=None),
+    ]
+    folder, _ = made(small_recif.write(tmp_path / "raw", people))
+    told = pd.read_parquet(folder / "domains.parquet")[["hist_video_known", "target_video_known"]]
+    assert told.to_numpy().tolist() == [[False, True], [True, False], [True, True]]
+    tasks = tasks_of(folder)
+    assert tasks is not None
+    # ads, products, the history's two videos, the target's | one of each, two targets, product and ad behind | one ad
+    assert tasks.behaviours_known().tolist() == [
+        *[True] * 4,
+        False,
+        False,
+        True,
+        *[True] * 3,
+        False,
+        False,
+        *[True] * 3,
+    ]
+
+
 def test_a_column_of_nulls_alone_is_read(tmp_path: Path) -> None:
     people = [{**row, "target_ad_pid": None} for row in USERS]
     folder, _ = made(small_recif.write(tmp_path / "raw", people, {"target_ad_pid": pa.null()}))
@@ -250,6 +281,61 @@ def test_rows_without_messages_metadata_or_answer_are_left_out_and_counted(raw: 
     assert [counts[f"without {name}"] for name in ("messages", "metadata", "answer")] == [2, 1, 1]
     assert (counts["rows"], counts["kept"]) == (5, 1)
     assert len(pd.read_parquet(folder / "tasks/video.parquet")) == 1
+
+
+ASKED = [
+    ("长播：{sid} 转发：{sid} 请推荐用户会分享的视频", "forward"),
+    ("转发：{sid} 请推荐用户会有效观看的视频", "longview"),
+    ("不感兴趣：{sid} which one will the user follow?", "follow"),
+    ("点赞：{sid} 用户不喜欢的视频", "not_interested"),
+    ("请推荐用户会点赞的视频", "like"),  # nothing is shown
+    ("点赞：{sid} 转发：{sid} 请推荐视频", ""),  # headings are no question
+    ("用户会点赞的视频？历史：{sid}", ""),
+]
+
+
+def test_the_behaviour_that_is_asked_for_stands_behind_what_is_shown(raw: Path) -> None:
+    """By any of its words; a row without one is counted and has none."""
+    rows = [small_recif.row_with(sid(0, 0, 1), said.format(sid=sid(5, 2, 3))) for said, _ in ASKED]
+    small_recif.write_test(raw, "label_cond", rows)
+    folder, found = made(raw)
+    told = pd.read_parquet(folder / "tasks/label_cond.parquet")["condition"].tolist()
+    assert told == [condition for _, condition in ASKED]
+    counts = {task: dict(rest) for task, *rest in found["tasks"]}["label_cond"]
+    asking = {name: counts[f"asking for {name}"] for name in (*BEHAVIOURS, "no behaviour")}
+    assert asking == {"longview": 1, "like": 1, "follow": 1, "forward": 1, "not_interested": 1, "no behaviour": 2}
+
+
+def test_rows_without_a_keyword_are_counted(raw: Path) -> None:
+    row = small_recif.row_of("interactive")
+    bare = row | {"metadata": json.dumps({"answer": sid(0, 0, 1)})}
+    small_recif.write_test(raw, "interactive", [row, bare, bare])
+    folder, found = made(raw)
+    assert pd.read_parquet(folder / "tasks/interactive.parquet")["condition"].tolist() == ["snow", "", ""]
+    counts = {task: dict(rest) for task, *rest in found["tasks"]}["interactive"]
+    assert (counts["asking for a keyword"], counts["asking for no keyword"]) == (1, 2)
+
+
+def test_shown_ids_and_candidates_that_are_no_items_are_counted(raw: Path) -> None:
+    """Nobody did anything with photo 16, so the corpus lacks it, and its Semantic ID 9, 9, 9; of 8, 8, 8 no file has
+    any.
+    """
+    table = pq.read_table(raw / PHOTO_SIDS)
+    extra = pa.table({"pid": [16], "sid": pa.array([[9, 9, 9]], table["sid"].type)})
+    pq.write_table(pa.concat_tables([table, extra]), raw / PHOTO_SIDS)
+    said = sid(9, 9, 9) + sid(0, 0, 1) + sid(8, 8, 8) + sid(8, 8, 8)
+    small_recif.write_test(raw, "video", [small_recif.row_with(sid(0, 0, 1), said, answer_pid=[12])])
+    asked = small_recif.row_of("label_pred")
+    rows = [asked | {"candidate_pid": pid} for pid in (12, 16, 404)]
+    small_recif.write_test(raw, "ad", [small_recif.row_with(sid(0, 0, 1))])
+    small_recif.write_test(raw, "label_pred", rows)
+    folder, found = made(raw)
+    counts = {task: dict(rest) for task, *rest in found["tasks"]}
+    assert counts["video"]["shown Semantic IDs unknown"] == 3
+    assert "candidates unknown" not in counts["video"]
+    assert (counts["video"]["answers without ids"], counts["ad"]["answers without ids"]) == (0, 1)
+    assert pd.read_parquet(folder / "tasks/label_pred.parquet")["candidate"].tolist() == [1, -1, -1]
+    assert (counts["label_pred"]["candidates unknown"], counts["label_pred"]["shown Semantic IDs unknown"]) == (2, 0)
 
 
 def test_sample_size_is_the_first_rows(raw: Path) -> None:
@@ -397,6 +483,39 @@ def test_floating_point_numbers_that_are_no_pid_are_faults(tmp_path: Path, pid: 
     people = [{**USERS[0], "hist_ad_pid": [pid]}, USERS[1]]
     raw = small_recif.write(tmp_path / "raw", people, {"hist_ad_pid": FLOATS})
     assert "hist_ad_pid holds no whole number" in refusal(raw)
+
+
+@pytest.mark.parametrize(("pid", "kind"), [(2**62, pa.int64()), (-(2**62) - 1, pa.int64()), (2**63, pa.uint64())])
+def test_a_pid_whose_key_has_no_room_is_named(raw: Path, pid: int, kind: pa.DataType) -> None:
+    """Keys are 2 * pid and 2 * iid + 1 in 64 bits."""
+    table = pa.table({"pid": pa.array([11, abs(pid) if kind == pa.uint64() else pid], kind)})
+    pq.write_table(table.append_column("sid", pa.array([[1, 2, 3]] * 2, small_recif.INTS)), raw / PRODUCT_SIDS)
+    assert f"product_pid2sid.parquet: a pid is outside -2^62..2^62 - 1: 1 row(s), first 1 ({pid})" in refusal(raw)
+
+
+def test_the_largest_pids_are_items(tmp_path: Path) -> None:
+    """Of 62 bits, in the files of ids, in logs and in answers; 2^53 + 1 is no floating-point number, and a pid."""
+    large, odd = 2**62 - 1, 2**53 + 1
+    people = [{**USERS[0], "hist_video_pid": [odd, large]}, USERS[1]]
+    raw = small_recif.write(tmp_path / "raw", people)
+    pids = {11: odd, 12: large}
+    table = pq.read_table(raw / PHOTO_SIDS)
+    numbers = pa.array([pids.get(pid, pid) for pid in table["pid"].to_pylist()])
+    pq.write_table(table.set_column(0, "pid", numbers), raw / PHOTO_SIDS)
+    small_recif.write_test(
+        raw, "video", [small_recif.row_with(sid(0, 0, 1), answer_pid=[large, odd, str(odd), odd + 1])]
+    )
+    small_recif.write_test(raw, "label_pred", [small_recif.row_of("label_pred") | {"candidate_pid": large}])
+    folder, _ = made(raw)
+    assert pd.read_parquet(folder / "items.parquet")["item_id"].tolist()[:2] == [f"photo {odd}", f"photo {large}"]
+    assert pd.read_parquet(folder / "tasks/video.parquet")["answer_item"][0].tolist() == [1, 0, -1]
+    assert pd.read_parquet(folder / "tasks/label_pred.parquet")["candidate"].tolist() == [1]
+
+
+@pytest.mark.parametrize("pid", [14.5, 2.0**53, True, 2**63])
+def test_an_answer_that_is_no_pid_is_a_fault(raw: Path, pid: float) -> None:
+    small_recif.write_test(raw, "video", [small_recif.row_with(sid(0, 0, 1), answer_pid=[pid])])
+    assert f"video_test.parquet: no row of video: 1 row(s), first 0 ('{pid}' is no pid)" in refusal(raw)
 
 
 def test_two_semantic_ids_of_one_item_are_a_fault(raw: Path) -> None:

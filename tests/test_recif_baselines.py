@@ -13,7 +13,8 @@ from stages.baselines.task_asked import domain_items
 from stages.core import paths
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import load
-from stages.corpus.tasks import DOMAIN, JUDGING, RECOMMENDING, Tasks, split_of, tasks_of
+from stages.corpus.recif_parts import JUDGING
+from stages.corpus.tasks import DOMAIN, RECOMMENDING, Tasks, split_of, tasks_of
 from stages.measures import accuracy, bootstrap
 from tests import small_recif_run
 from tests.small_recif_run import DATASET

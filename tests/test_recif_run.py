@@ -18,8 +18,9 @@ from stages.action_spaces.semantic_id import Actions
 from stages.core import params, paths
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, load
-from stages.corpus.task_samples import BY_BEHAVIOUR, Logs
-from stages.corpus.tasks import JUDGING, RECOMMENDING, Tasks, split_of, tasks_of
+from stages.corpus.recif_parts import BEHAVIOURS, BY_BEHAVIOUR, JUDGING
+from stages.corpus.task_samples import Logs
+from stages.corpus.tasks import RECOMMENDING, Tasks, split_of, tasks_of
 from stages.measures import bootstrap
 from stages.policy.beam import next_items
 from stages.policy.rollout import within_nucleus
@@ -144,6 +145,43 @@ def test_labels_of_lessons_are_those_of_the_log(inside: Path) -> None:
                 assert np.isin(sample.answer, right).all()
 
 
+def test_lists_by_behaviour_are_those_of_the_log(inside: Path) -> None:
+    """Each item shown bears the behaviour that it stands under; a place of unknown behaviours is no candidate."""
+    histories, tasks = asked()
+    logs = Logs.of(histories, tasks, histories.train_length, lambda items: items)
+    places = np.arange(len(histories.item))
+    nobody = replace(logs, known=places < 0)
+    owner = np.repeat(np.arange(histories.user_count), np.diff(histories.offsets))
+    some = replace(logs, known=owner % 2 == 0)
+    judged_users = set()
+    for user in np.flatnonzero(histories.train_length)[:30]:
+        own = slice(histories.offsets[user], histories.offsets[user] + histories.train_length[user])
+        done = {name: set(histories.item[own][histories.feedback[name][own] == 1].tolist()) for name in BEHAVIOURS}
+        for sample in logs.samples(user, np.random.default_rng(2)):
+            assert len(sample.behaviours) == (len(sample.shown) if sample.task in BY_BEHAVIOUR else 0)
+            for item, behaviour in zip(sample.shown.tolist(), sample.behaviours.tolist(), strict=False):
+                assert item in done[BEHAVIOURS[behaviour]]
+        assert JUDGING not in {sample.task for sample in nobody.samples(user, np.random.default_rng(2))}
+        judged_users |= {user for sample in some.samples(user, np.random.default_rng(2)) if sample.task == JUDGING}
+    assert judged_users
+    assert all(user % 2 == 0 for user in judged_users)
+
+
+def test_what_nobody_knows_teaches_no_answer(inside: Path) -> None:
+    """The drawn set has users whose behaviours are null in the history, in the targets or in both."""
+    histories, tasks = asked()
+    known, unknown_users = tasks.behaviours_known(), 0
+    logs = Logs.of(histories, tasks, histories.train_length, lambda items: items)
+    for user in np.flatnonzero(histories.train_length):
+        own = slice(histories.offsets[user], histories.offsets[user] + histories.train_length[user])
+        unknown_users += not known[own].all()
+        for seed in range(3):
+            for sample in logs.samples(user, np.random.default_rng(seed)):
+                if sample.task == JUDGING:
+                    assert known[own][histories.item[own] == sample.candidate].any()
+    assert unknown_users > 3
+
+
 def test_what_is_right_comes_behind_what_is_shown(inside: Path) -> None:
     """Of every task: items that the prompt shows, then those that are right, stand so in the log. One that is right is
     shown only where the user had it twice.
@@ -247,7 +285,7 @@ def test_tables_of_the_tasks(inside: Path) -> None:
     video = tables[0].markdown()
     for start in ("| semantic_id-sft | beam |", "| semantic_id-sft | sample |", "| popularity | list |"):
         assert start in video
-    assert "| _paper: SASRec_ | _copied, Table 3_ | _0.0045_ | _0.1003_ | _-_ | _-_ | _0.0119_ |" in video
+    assert "| _paper: SASRec_ | _copied, Table 3_ | _0.0045_ | _0.1003_ | _-_ | _-_ | _-_ | _0.0119_ |" in video
     assert "_0.6244_" in tables[-2].markdown()
     recall = cells["popularity"][1]["tasks"]["video"]["list"]["recall@32"]
     assert f"{recall[0]:.4f} [{recall[1]:.4f}, {recall[2]:.4f}]" in video

@@ -20,9 +20,9 @@ from stages.core.files import write_table
 from stages.core.schema import slate_table
 from stages.corpus import recif_fixture
 from stages.corpus.histories import Shares, load
-from stages.corpus.recif_parts import PARTS
+from stages.corpus.recif_parts import BEHAVIOURS, JUDGING, PARTS
 from stages.corpus.task_samples import asked_samples
-from stages.corpus.tasks import JUDGING, RECOMMENDING, SPLITS, split_of, tasks_of
+from stages.corpus.tasks import RECOMMENDING, SPLITS, split_of, tasks_of
 from stages.measures import accuracy, diversity
 from tests import small_recif
 from tests.small_recif import settings
@@ -109,6 +109,25 @@ def test_answers_as_predictions_are_all_right(inside: Path) -> None:
     assert found["ad"]["beam"]["pid.recall@32"][0] == 1
 
 
+@pytest.mark.parametrize("row", ["semantic_id-sft", "text-sft"])
+def test_items_are_what_the_published_counts_name(inside: Path, row: str) -> None:
+    """Lists of the answers' own items: of an id that two videos share, the one that it does not stand for is none."""
+    corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
+    assert tasks is not None
+    answers = tasks.table("video")["answer_item"].to_pylist()
+    items = np.full((len(answers), 32), -1)
+    for sample, own in enumerate(answers):
+        items[sample, : len(own)] = own
+    write(
+        [*others(corpus), slate_table(np.arange(len(items)), "test_video", "beam", items, np.zeros(items.shape))], row
+    )
+    own = measured(row)["tasks"]["video"]["beam"]
+    stands = [tasks.ids.stands[np.array(own)] for own in answers]
+    assert own["recall@32"] == [1, 1, 1]
+    assert own["pid.recall@32"][0] == pytest.approx(np.mean([own.mean() for own in stands]), abs=1e-6)
+    assert own["pid.recall@32"][0] < 1
+
+
 def test_empty_lists_count_as_misses_and_short_ones_have_no_large_cut(inside: Path) -> None:
     corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
     assert tasks is not None
@@ -117,6 +136,7 @@ def test_empty_lists_count_as_misses_and_short_ones_have_no_large_cut(inside: Pa
     write([*others(corpus), slate_table(np.arange(samples), "test_ad", "slate", nothing, np.zeros(nothing.shape))],
           "semantic_id-sft")  # fmt: skip
     own = measured("semantic_id-sft")["tasks"]["ad"]["slate"]
+    assert own["domain_share"] == [None] * 3
     assert (own["pass@1"], own["recall@1"], own["sid_entropy@10"]) == ([0, 0, 0],) * 3
     assert own["samples"] == [samples]
     assert "pass@32" not in own
@@ -156,6 +176,7 @@ def test_popularity_has_every_task(inside: Path) -> None:
     products = slates[slates["split"] == "test_product"]["item"].unique()
     assert len(products) == 32
     assert all(names[item].startswith("product") for item in products)
+    assert all(found["tasks"][task]["list"]["domain_share"] == [1, 1, 1] for task in RECOMMENDING)
     recall = found["tasks"]["video"]["list"]["recall@32"]
     assert recall[1] <= recall[0] <= recall[2] < 0.3
     auc, low, high = found["tasks"]["label_pred"]["label"]["auc"]
@@ -164,6 +185,23 @@ def test_popularity_has_every_task(inside: Path) -> None:
     video = rows[rows["split"] == "test_video"]
     assert video["recall@32"].mean() == pytest.approx(recall[0], rel=1e-5)
     assert len(video) == found["tasks"]["video"]["list"]["samples"][0]
+
+
+def test_popularity_judges_by_views_of_known_behaviour(inside: Path) -> None:
+    """Every 17th user of the drawn set has no behaviours, which says nothing of the items: their views are left out."""
+    baseline.main(DATASET, "popularity", 1)
+    tasks, corpus = tasks_of(paths.corpus(DATASET)), load(paths.corpus(DATASET))
+    assert tasks is not None
+    known = tasks.behaviours_known() & corpus.in_training()
+    assert 0 < known.sum() < corpus.in_training().sum()
+    views = pd.DataFrame({"item": corpus.item, "long": corpus.feedback["longview"]})[known].groupby("item")["long"]
+    about = domain_items(corpus, tasks)["video"]
+    counted = views.agg(["sum", "size"]).reindex(range(corpus.item_count), fill_value=0)
+    mean = counted["sum"][about].sum() / counted["size"][about].sum()
+    slates = pd.read_parquet(paths.slates(DATASET, "popularity", 1))
+    own = slates[slates["split"] == split_of(JUDGING)]
+    share = (counted["sum"] + mean) / (counted["size"] + 1)
+    assert own["score"].tolist() == pytest.approx(share[own["item"]].tolist(), rel=1e-6)
 
 
 def test_what_is_asked_is_what_prompts_name(inside: Path) -> None:
@@ -215,11 +253,33 @@ def test_contexts_and_domains_by_hand(tmp_path: Path) -> None:
     assert tasks is not None
     assert [own.shown.tolist() for own in asked_samples(tasks, "video")] == [[5, 1, 3, 1]]  # nobody has 9, 9, 9
     assert [(own.shown.tolist(), own.candidate) for own in asked_samples(tasks, JUDGING)] == [([5, 1, 3], 1)]
+    sids = {domain: own.tolist() for domain, own in tasks.domain_sids(load(folder)).items()}
+    alone, ad, last = (0 * 8192 + 2) * 8192 + 3, (5 * 8192 + 2) * 8192 + 3, 8192**3 - 1  # of 13, 14 and 15
+    assert sids == {"goods": [1, 7 * 8192**2], "video": [1, alone, last], "ad": [alone, ad, last]}
     about = domain_items(load(folder), tasks)
     assert {domain: items.tolist() for domain, items in about.items()} == {"goods": [5, 6], "video": [1, 2], "ad": [2]}
     whole = of_tasks(load(folder), tasks)
     assert [own.split for own in whole] == [split_of(task) for task in (*RECOMMENDING, JUDGING)]
     assert [own.length for own in whole] == [32] * 5 + [1]
+
+
+def test_what_was_done_with_what_is_shown_is_read_off_the_headings(tmp_path: Path) -> None:
+    """Of label_cond and label_pred alone; the candidate, which a question names behind the lists, is not shown."""
+    raw = small_recif.write(tmp_path / "raw")
+    a, b, c = (small_recif.sid(*codes) for codes in ((0, 2, 3), (7, 0, 0), (5, 2, 3)))
+    lists = f"{a} 点赞：{a}{b}\n转发：{c} {a}"
+    small_recif.write_test(raw, "video", [small_recif.row_with(a, lists)])
+    small_recif.write_test(raw, "label_cond", [small_recif.row_with(a, lists)])
+    judged = small_recif.row_with("no", f"{lists}\n会长播{a}吗？") | {"candidate_pid": 13}
+    small_recif.write_test(raw, "label_pred", [judged])
+    tasks = tasks_of(made(raw)[0])
+    assert tasks is not None
+    like, forward = BEHAVIOURS.index("like"), BEHAVIOURS.index("forward")
+    for task in ("label_cond", JUDGING):
+        (own,) = asked_samples(tasks, task)
+        assert len(own.shown) == 5
+        assert own.behaviours.tolist() == [-1, like, like, forward, forward]
+    assert not len(asked_samples(tasks, "video")[0].behaviours)
 
 
 def test_candidates_without_a_score_are_no_rows() -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from stages.baselines import loop, popularity, ranking, rearec, sasrec, sasrec_bce, transitions
+from stages.baselines import loop, popularity, ranking, rearec, sasrec, sasrec_bce, self_attention, transitions
 from stages.baselines.asked import Asked
 from stages.baselines.attention import ItemEncoder, Size, causal, up_to
 from stages.baselines.rearec import Reasoner
@@ -136,6 +136,24 @@ def test_lists_of_some_items_are_the_ranking_of_these(tmp_path):
             assert judged == pytest.approx(values[row], rel=1e-5)
         assert (found[1].tolist(), scores[1].tolist()) == ([-1] * 5, [0] * 5)
         assert np.isnan(learner.judged(replace(asked, candidates=np.array([1, 1, 1])))).tolist() == [False, True, False]
+
+
+def test_a_large_catalogue_is_ranked_for_few_at_once(tmp_path, monkeypatch):
+    """No pass scores more than is held at once, unless one context alone does; the lists are the same."""
+    learner, passes = sasrec_learner(tmp_path), []
+    learner.model.eval()
+    torch.nn.init.normal_(learner.model.items.weight)
+    asked = Asked("test", [np.arange(length) for length in range(1, 8)], 5, exclude_seen=True)
+    whole, scores = learner.ranked(asked)
+    best = learner._best
+    monkeypatch.setattr(learner, "_best", lambda part, items: (passes.append(len(part.contexts)), best(part, items))[1])
+    for most, told in ((3 * N + 1, [3, 3, 1]), (N - 1, [1] * 7)):
+        monkeypatch.setattr(self_attention, "SCORES", most)
+        passes.clear()
+        found, values = learner.ranked(asked)
+        assert passes == told
+        assert np.array_equal(found, whole)
+        assert values == pytest.approx(scores, rel=1e-5)
 
 
 def test_an_unknown_candidate_has_no_score(tmp_path):

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from stages.measures import diversity, task_summary, tasks
 from stages.measures.slates import Lists
 from stages.measures.tasks import Answers
+from stages.reporting.task_tables import MEASURES, task_tables
 
 # Sample 0: the first answer, 5, comes third, and 7 stands there twice. 1: nothing was predicted. 2: one of one.
 # 3: of the answers one is an item that nobody can name
@@ -59,12 +60,13 @@ def test_large_numbers_are_told_apart():
     assert tasks.pass_at(predicted, answers, 1).sum() == 1
 
 
-def test_a_sample_without_an_answer_has_no_recall():
+def test_a_sample_without_an_answer_is_a_miss_of_every_measure():
+    """All of them are over the same samples: half of these two are right."""
     answers = Answers.of(pa.array([[], [1]], pa.list_(pa.int64())))
-    predicted = np.array([[1], [1]])
-    recall = tasks.recall_at(predicted, answers, 1)
-    assert math.isnan(recall[0])
-    assert recall[1] == 1
+    found = tasks.per_sample(np.array([[1], [1]]), answers, "pid")
+    assert {name: own.tolist() for name, own in found.items()} == {
+        f"pid.{name}@1": [0, 1] for name in ("pass", "position1_pass", "recall")
+    }
     assert answers.first.tolist() == [-1, 1]
 
 
@@ -76,19 +78,18 @@ def test_cold_recall():
     assert math.isnan(found[2])
 
 
+def test_share_of_the_domain():
+    """Of the domain are 7 and 6: two of four, none of none, none of three, and two of three, one place being empty."""
+    found = tasks.share_among(PREDICTED, np.array([6, 7]))
+    assert found[[0, 2, 3]] == pytest.approx([1 / 2, 0, 2 / 3])
+    assert math.isnan(found[1])
+
+
 def test_items_that_semantic_ids_stand_for():
     """Unknown ids, -1 and ids beyond the last are no item."""
     sid, stands = np.array([10, 20, 40]), np.array([3, 1, 2])
     assert tasks.items_of(np.array([[40, 10, 30, -1, 99]]), sid, stands).tolist() == [[2, 3, -1, -1, -1]]
     assert tasks.items_of(np.array([[40]]), sid[:0], stands[:0]).tolist() == [[-1]]
-
-
-def test_probability_of_yes():
-    """Log-probabilities of .3 and .1: .75. Far apart, no overflow; one that is missing has none."""
-    yes, no = np.log([0.3, 0.5]), np.log([0.1, 0.5])
-    assert tasks.yes_probability(yes, no) == pytest.approx([0.75, 0.5])
-    assert tasks.yes_probability(np.array([-2000.0, 0.0]), np.array([0.0, -2000.0])).tolist() == [0, 1]
-    assert math.isnan(tasks.yes_probability(np.array([np.nan]), np.array([-1.0]))[0])
 
 
 def test_auc_leaves_out_and_counts_missing_scores():
@@ -135,6 +136,17 @@ def test_entropy_of_labels():
     assert tasks.label_entropy(labels) == pytest.approx([1, 0, 1.5, 0.918296, 0], abs=1e-6)
     shares = np.eye(6)
     assert tasks.label_entropy(labels) == pytest.approx(diversity.slate_entropy(labels, shares))
+
+
+def test_every_measure_stands_in_the_tables():
+    """All that a list of 32 is measured by has a column."""
+    whole = np.pad(PREDICTED, ((0, 0), (0, 32 - PREDICTED.shape[1])), constant_values=-1)
+    judged = task_summary.Judged(ANSWERS, ANSWERS, np.zeros(len(ANSWERS.flat), dtype=bool), np.array([7]))
+    assert task_summary.per_sample(whole, whole, judged).keys() == MEASURES.keys()
+    cells = {"popularity": {1: {"tasks": {"video": {"list": {"domain_share": [0.25, 0.2, 0.5]}}}}}}
+    (table,) = task_tables(cells, [], [])
+    line = dict(zip(table.head, table.lines[0], strict=True))
+    assert line["Of the domain"].text == "0.2500 [0.2000, 0.5000]"
 
 
 def test_both_modes_are_named():

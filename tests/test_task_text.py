@@ -20,10 +20,10 @@ from stages.core.errors import InputError
 from stages.core.files import write_table
 from stages.core.sections import TaskPrompts
 from stages.corpus.histories import load
-from stages.corpus.recif_parts import PARTS
+from stages.corpus.recif_parts import BEHAVIOURS, JUDGING, PARTS
 from stages.corpus.reserve import divide
 from stages.corpus.task_samples import Sample, asked_samples, drawn_samples, pools_of
-from stages.corpus.tasks import DOMAIN, JUDGING, RECOMMENDING, Tasks, split_of, tasks_of
+from stages.corpus.tasks import DOMAIN, RECOMMENDING, Tasks, split_of, tasks_of
 from stages.policy.beam import next_items
 from stages.policy.logprobs import answer_logits
 from stages.policy.sharing import Reading
@@ -194,6 +194,8 @@ def test_prompts_of_tasks() -> None:
     assert render_task("product", "", shown[:0], pool).whole == "product product\n-\n" + candidates
     assert render_task("label_cond", "like", shown, pool).tail == candidates + "likes\n"
     assert render_task("interactive", "a {keyword}", shown, pool).tail == candidates + "a {keyword}\n"
+    done = render_task("label_cond", "like", shown, pool, behaviours=[BEHAVIOURS.index("like"), -1])
+    assert done.history == ["Fargo (liked)\n", "Heat\n"]
     judged = render_task("label_pred", "", shown[:1], None, int(shown[1]))
     assert judged.history == ["Fargo\n"]
     assert judged.tail == "Heat\n"

@@ -222,6 +222,9 @@ class Question(NamedTuple):
     """Candidates, best first, where slates are picked from some."""
     messages: str = ""
     """The official prompt, JSON, where that is to be read in the place of all this."""
+    behaviours: Ints = np.empty(0, np.int64)
+    """label_cond, label_pred: [n] of each item shown the number in recif_parts.BEHAVIOURS of what the user did with it,
+    -1 for none; empty where it is not told of any."""
 
 
 class Tasked(ActionSpace, Protocol):

@@ -131,13 +131,19 @@ class Actions:
         return Prompts(tokens, mask, torch.full((len(rows), 1), -1))
 
     def _asked(self, own: Question) -> Ints:
-        """History, task, and what comes before the answer: the candidate, or the mark that an id begins with."""
+        """History, with what was done with an item before it where that is told and is not what was done with the one
+        before; task; and what comes before the answer: the candidate, or the mark that an id begins with.
+        """
         end = self.marks[: self.lead] if own.task != JUDGING else self.marks[:0]
         if own.messages:
             return np.concatenate([self.messages.read(own.messages), end])
         if own.candidate >= 0:
             end = self._spelled(np.array([own.candidate]))
-        return np.concatenate([self.history(own.shown), self.words.asking(own.task, own.condition), end])
+        runs = np.split(own.shown, np.flatnonzero(np.diff(own.behaviours)) + 1)
+        heads = self.words.headings(own.behaviours)
+        shown = [np.concatenate([head, self._spelled(run)]) for head, run in zip(heads, runs, strict=True)]
+        start = [self.first_token + START]
+        return np.concatenate([start, *shown, self.words.asking(own.task, own.condition), end])
 
     def standing_for(self, items: Ints) -> Ints:
         """Items [n] as those that their ids stand for."""

@@ -9,9 +9,8 @@ import hashlib
 import numpy as np
 
 from stages.corpus.histories import Ints
+from stages.corpus.recif_parts import BEHAVIOURS, JUDGING
 
-BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
-JUDGING = "label_pred"
 YES, NO = "yes", "no"
 WORDS = ("video", "ad", "product", "interactive", "label_cond", *BEHAVIOURS, JUDGING, YES, NO)
 BUCKETS = 256  # of keywords
@@ -41,6 +40,11 @@ class Words:
         elif condition:
             found.append(self.token(condition))
         return np.array(found, dtype=np.int64)
+
+    def headings(self, behaviours: Ints) -> list[Ints]:
+        """What stands before each run of items with one behaviour [n]: [0 or 1] each; one, empty, of no items."""
+        runs = behaviours[np.r_[True, np.diff(behaviours) != 0]] if len(behaviours) else np.array([-1])
+        return [np.array([self.token(BEHAVIOURS[run])] if run >= 0 else [], dtype=np.int64) for run in runs]
 
     @property
     def answers(self) -> Ints:

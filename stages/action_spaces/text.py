@@ -173,7 +173,7 @@ class Actions:
         """Prompts of RecIF's tasks and their pools. Nothing is banned."""
         rows = []
         for own in asked:
-            parts = self.tasks.parts(own.task, own.condition, own.shown, own.pool, own.candidate)
+            parts = self.tasks.parts(own.task, own.condition, own.shown, own.pool, own.candidate, own.behaviours)
             rows.append(self._fitted(parts, len(parts.history), f"a sample of {own.task}"))
         tokens, mask = pad(rows, 0)
         pools = None if asked[0].pool is None else self._pool(pad([own.pool for own in asked], -1)[0].numpy())

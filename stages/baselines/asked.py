@@ -13,7 +13,6 @@ import numpy.typing as npt
 from stages.corpus.histories import Histories, Ints
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Lists = tuple[Ints, Floats]
 """Items [B, n], best first, -1 where there is none, and their scores [B, n], 0 where there is none."""
 
@@ -84,10 +83,3 @@ def of_users(histories: Histories, split: str, users: Ints, exclude_seen: bool, 
     """Lists for users [B] of the histories, before their targets in the split."""
     contexts = histories.items_before(histories.contexts(users, split))
     return Asked(split, contexts, length, users, exclude_seen)
-
-
-def in_training(histories: Histories) -> Bools:
-    """[interactions] whether each is of its user's training part."""
-    lengths = np.diff(histories.offsets)
-    place = np.arange(len(histories.item)) - np.repeat(histories.offsets[:-1], lengths)
-    return np.asarray(place < np.repeat(histories.train_length, lengths))

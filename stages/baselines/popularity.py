@@ -5,7 +5,7 @@ Of a corpus with tasks, those of the task's domain; of label_pred, how often the
 
 import numpy as np
 
-from stages.baselines.asked import Asked, Floats, Lists, in_training
+from stages.baselines.asked import Asked, Floats, Lists
 from stages.core.section import Count, Section
 from stages.corpus.histories import Histories, Ints
 
@@ -40,8 +40,12 @@ class Popularity:
         return asked.named(found), np.where(found >= 0, count[found], 0).astype(np.float64)
 
     def judged(self, asked: Asked) -> Floats:
-        """How likely a longview is: the share of the item's views, with one more of the domain's mean share."""
-        log, learnt_from = self.histories, in_training(self.histories)
+        """How likely a longview is: the share of the item's views, with one more of the domain's mean share. Views of
+        which nobody knows whether they were long are not counted.
+        """
+        log, learnt_from = self.histories, self.histories.in_training()
+        if log.feedback_known is not None:
+            learnt_from &= log.feedback_known
         views, watched = (
             np.bincount(log.item[learnt_from], weights, minlength=log.item_count)
             for weights in (None, log.feedback["longview"][learnt_from])

@@ -27,7 +27,8 @@ from stages.core.section import Count
 from stages.core.seeding import derived_seed
 from stages.corpus.histories import Ints
 
-USERS = 256  # ranked at once
+USERS = 256  # ranked at once, and fewer where
+SCORES = 1 << 26  # would be passed: 256 MB of single precision, of which ranking takes some copies
 
 
 class SasrecParams(Size, Schedule):
@@ -69,7 +70,8 @@ class ItemLearner(ABC):
     def ranked(self, asked: Asked) -> Lists:
         """The best items, less those of the context where seen items are excluded; of no context, none."""
         items = self._vectors(asked.among)
-        found = [self._best(part, items) for part in asked.parts(USERS)]
+        at_once = max(1, min(USERS, SCORES // len(items)))
+        found = [self._best(part, items) for part in asked.parts(at_once)]
         places, scores = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
         return asked.named(places), scores
 

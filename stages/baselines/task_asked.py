@@ -7,17 +7,16 @@ keyword; it lists items of the task's domain alone.
 import numpy as np
 import pyarrow as pa
 
-from stages.baselines.asked import Asked, Lists, in_training, of_users
+from stages.baselines.asked import Asked, Lists, of_users
 from stages.core.schema import slate_table
 from stages.corpus.histories import Histories, Ints
-from stages.corpus.recif_parts import PARTS
+from stages.corpus.recif_parts import JUDGING
 from stages.corpus.task_samples import asked_samples
-from stages.corpus.tasks import DOMAIN, JUDGING, RECOMMENDING, Tasks, split_of
+from stages.corpus.tasks import DOMAIN, RECOMMENDING, Tasks, split_of
 from stages.measures.tasks import CUTS
 
 SPLITS = ("test", "valid")  # of the histories, in the order of the slates
 LENGTH = max(CUTS)  # of a task's lists
-PHOTOS = ("video", "ad")  # domains whose items are of one kind
 
 
 def everything(
@@ -41,20 +40,12 @@ def of_tasks(histories: Histories, tasks: Tasks) -> list[Asked]:
 
 
 def domain_items(histories: Histories, tasks: Tasks) -> dict[str, Ints]:
-    """By domain of DOMAIN the items, ascending, that stand for a Semantic ID.
-
-    Videos and advertisements are both photos: an id is of the domain in which training parts have photos that bear it,
-    of both where none do, so that cold items can be found.
-    """
-    learnt_from, seen = in_training(histories), {}
-    item, part, sid = histories.item[learnt_from], tasks.parts()[learnt_from], tasks.ids.sid
-    photos, products = (np.sort(tasks.ids.standing(task)[1]) for task in ("video", "product"))
-    for domain in PHOTOS:
-        own = [index for index, name in enumerate(PARTS) if name.endswith(domain)]
-        there = np.flatnonzero(np.bincount(item[np.isin(part, own)], minlength=histories.item_count))
-        seen[domain] = np.isin(sid[photos], sid[there])
-    nowhere = ~(seen["video"] | seen["ad"])
-    return {"goods": products, **{domain: photos[seen[domain] | nowhere] for domain in PHOTOS}}
+    """By domain of DOMAIN the items, ascending, that stand for a Semantic ID of it."""
+    found = {}
+    for domain, own in tasks.domain_sids(histories).items():
+        sid, items = tasks.ids.standing("product" if domain == "goods" else "video")
+        found[domain] = np.sort(items[np.isin(sid, own)])
+    return found
 
 
 def slates(lists: dict[str, Lists], users: dict[str, Ints]) -> pa.Table:

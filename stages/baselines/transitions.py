@@ -10,6 +10,7 @@ use the same counts. Left out: any normalisation by popularity.
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from stages.baselines.asked import Asked, Floats, Lists
@@ -69,15 +70,24 @@ def transition_matrix(histories: Histories, window: int) -> sparse.csr_array:
     """[N, N] counts c[i, j] of the training parts, weighted by 1 / distance."""
     first = np.arange(len(histories.item))
     end = np.repeat(histories.offsets[:-1] + histories.train_length, np.diff(histories.offsets))
-    earlier, later, weight = [], [], []
+    earlier, later = [], []
     for distance in range(1, window + 1):
         pair = first[first + distance < end]
-        earlier.append(histories.item[pair])
-        later.append(histories.item[pair + distance])
-        weight.append(np.full(len(pair), 1 / distance))
+        earlier.append(histories.item[pair].astype(np.int32))
+        later.append(histories.item[pair + distance].astype(np.int32))
+    return weighted_pairs(earlier, later, (histories.item_count, histories.item_count))
+
+
+def weighted_pairs(
+    earlier: list[npt.NDArray[np.int32]], later: list[npt.NDArray[np.int32]], shape: tuple[int, int]
+) -> sparse.csr_array:
+    """Counts of pairs by place and later item, weighted by 1 / distance; both by distance, from 1.
+
+    In numbers of 32 bits: of a log of 10^8 interactions the pairs are most of what is in memory.
+    """
+    weight = np.repeat(1 / np.arange(1, len(earlier) + 1), [len(own) for own in earlier])
     places = (np.concatenate(earlier), np.concatenate(later))
-    shape = (histories.item_count, histories.item_count)
-    return sparse.coo_array((np.concatenate(weight), places), shape=shape).tocsr()
+    return sparse.coo_array((weight, places), shape=shape).tocsr()
 
 
 def scores(matrix: sparse.csr_array, contexts: Sequence[Ints], params: Params) -> sparse.csr_array:
@@ -87,7 +97,8 @@ def scores(matrix: sparse.csr_array, contexts: Sequence[Ints], params: Params) -
     row = np.repeat(np.arange(len(newest)), lengths)
     age = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     item = np.concatenate(newest)
-    votes = sparse.coo_array((params.decay**age, (row, item)), shape=(len(newest), matrix.shape[0])).tocsr()
+    places = row.astype(np.int32), item.astype(np.int32)  # numbers as the matrix has them, or it would be copied
+    votes = sparse.coo_array((params.decay**age, places), shape=(len(newest), matrix.shape[0])).tocsr()
     found = votes @ matrix
     found.data = found.data.round(DECIMALS)
     return found

@@ -86,6 +86,7 @@ TASK_LESSONS = pa.schema(
         ("task", pa.string()),
         ("condition", pa.string()),  # see RECIF_TASK
         ("shown", pa.list_(pa.int32())),  # items, oldest first
+        ("behaviours", pa.list_(pa.int8())),  # see RECIF_TASK
         ("answer", pa.list_(pa.int32())),  # items, each once
         ("candidate", pa.int32()),  # label_pred: the item that is judged; -1
         ("label", pa.bool_()),  # label_pred
@@ -110,6 +111,8 @@ RECIF_DOMAINS = pa.schema(
         ("user", pa.int32()),
         ("held_out", pa.bool_()),
         *((f"{part}_{name}", pa.int32()) for name in ("ad", "goods", "video") for part in ("hist", "target")),
+        # whether every behaviour of these videos is known; where not, the interactions have 0 for want of better
+        *((f"{part}_video_known", pa.bool_()) for part in ("hist", "target")),
     ]
 )
 RECIF_KEYWORDS = pa.schema([("user", pa.int32()), ("keyword", pa.string()), ("items", pa.list_(pa.int32()))])
@@ -118,6 +121,10 @@ RECIF_TASK = pa.schema(
         ("sample", pa.int32()),
         ("messages", pa.string()),  # JSON: the prompt, [{"role": .., "content": ..}, ..]
         ("shown", pa.list_(pa.int64())),  # Semantic IDs of the prompt, in order
+        (
+            "behaviours",
+            pa.list_(pa.int8()),
+        ),  # label_cond, label_pred: of each, number in recif_parts.BEHAVIOURS; -1: none
         ("condition", pa.string()),  # label_cond: a behaviour | interactive: a keyword
         ("answer", pa.list_(pa.int64())),  # Semantic IDs, each once, in order
         ("answer_item", pa.list_(pa.int32())),  # of the answer's pids or iids, each once, in order; -1 for no item here

@@ -37,6 +37,7 @@ class Histories:
     items: pa.Table  # schema.ITEMS, row i is item i
     users: pa.Table  # schema.USERS
     known_length: Ints | None = None  # [U] of users held out whole, the first interactions; nothing is learnt from them
+    feedback_known: npt.NDArray[np.bool_] | None = None  # [interactions] where feedback is known; None: everywhere
 
     @property
     def user_count(self) -> int:
@@ -55,6 +56,12 @@ class Histories:
     def cold(self) -> npt.NDArray[np.bool_]:
         """[N] whether an item is cold."""
         return np.asarray(self.items["cold"].to_numpy(zero_copy_only=False), dtype=bool)
+
+    def in_training(self) -> npt.NDArray[np.bool_]:
+        """[interactions] whether each is of its user's training part."""
+        lengths = np.diff(self.offsets)
+        place = np.arange(len(self.item)) - np.repeat(self.offsets[:-1], lengths)
+        return np.asarray(place < np.repeat(self.train_length, lengths))
 
     def train(self, user: int) -> Ints:
         """Training items of a user, oldest first."""

@@ -2,7 +2,8 @@
 
 Beside items, users and interactions the corpus has
 sids.parquet          the published Semantic ID of each item, and whether it is the item that the ID stands for
-domains.parquet       how many items of each part of their logs users have, in the order of recif_parts.PARTS
+domains.parquet       how many items of each part of their logs users have, in the order of recif_parts.PARTS, and
+                      whether the behaviours of those that are videos are known
 keywords.parquet      of users that are learnt from, what they did under which keyword
 tasks/<task>.parquet  the official test rows
 """
@@ -22,11 +23,12 @@ from stages.corpus import recif_files
 from stages.corpus.faults import Faults
 from stages.corpus.raw_log import Ints, RawLog
 from stages.corpus.recif_captions import Captions
-from stages.corpus.recif_catalogue import PHOTO, PRODUCT, catalogue, named
+from stages.corpus.recif_catalogue import Kept, catalogue, named
 from stages.corpus.recif_counts import chosen
 from stages.corpus.recif_files import CAPTIONS, PHOTO_COUNTS, PHOTO_SIDS, PRODUCT_COUNTS, RELEASE, TASKS, TESTS
 from stages.corpus.recif_keywords import write_keywords
-from stages.corpus.recif_release import BEHAVIOURS, Release, release
+from stages.corpus.recif_parts import BEHAVIOURS, PHOTO, PRODUCT
+from stages.corpus.recif_release import Release, release
 from stages.corpus.recif_tasks import write_task
 
 
@@ -86,15 +88,15 @@ class Beside:
             write_table(folder / "sids.parquet", self._sids(item_rows, stands))
             write_table(folder / "domains.parquet", self._domains(user_rows))
             (folder / "tasks").mkdir()
+        corpus = Kept(self.log.catalogue, item_rows)
         words = folder / "keywords.parquet" if folder else None
-        left_out |= write_keywords(self.log, user_rows, item_rows, words)
+        left_out |= write_keywords(self.log, user_rows, corpus, words)
         tasks = {
             task: write_task(
                 self.raw / TESTS[task],
                 task,
                 folder / "tasks" / f"{task}.parquet" if folder else None,
-                self.log.catalogue,
-                item_rows,
+                corpus,
                 self.settings.task_rows,
                 self.log.faults,
             )
@@ -115,6 +117,7 @@ class Beside:
 
     def _domains(self, user_rows: Ints) -> pa.Table:
         lengths = np.concatenate(self.log.lengths)[user_rows]
-        columns = [np.arange(len(user_rows)), self.log.held_out[user_rows], *lengths.T]
+        known = np.concatenate(self.log.known)[user_rows]
+        columns = [np.arange(len(user_rows)), self.log.held_out[user_rows], *lengths.T, *known.T]
         arrays = [pa.array(own, field.type) for own, field in zip(columns, RECIF_DOMAINS, strict=True)]
         return pa.table(arrays, schema=RECIF_DOMAINS)

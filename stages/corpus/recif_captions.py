@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from stages.core.stage import progress
 from stages.corpus.item_text import as_lists, clean
 from stages.corpus.raw_log import ITEM, Ints
-from stages.corpus.recif_catalogue import BATCH, PHOTO, Catalogue, batches
+from stages.corpus.recif_catalogue import BATCH, Catalogue, batches
 from stages.corpus.recif_files import CAPTIONS, demand_columns, opened
+from stages.corpus.recif_parts import PHOTO
 from stages.corpus.tables import plain
 
 SHARE = 1 << 20  # items whose captions are in memory at once

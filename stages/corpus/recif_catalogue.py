@@ -27,12 +27,12 @@ from stages.corpus.recif_files import (
     demand_kind,
     opened,
 )
+from stages.corpus.recif_parts import CODES, LEVELS, PHOTO
 from stages.corpus.tables import plain, unreadable
 
-PHOTO, PRODUCT = range(2)
-KINDS = ("photo", "product")
-CODES, LEVELS = 8192, 3
+KINDS = ("photo", "product")  # by PHOTO, PRODUCT
 BATCH = 1 << 18  # rows of a file
+WIDEST = 1 << 62  # of a pid: an item's key is twice as large
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,33 @@ class Catalogue:
         return (rows >= self.photos).astype(np.int8)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What the corpus has of a catalogue: item i is its row item_rows[i]."""
+
+    catalogue: Catalogue
+    item_rows: Ints  # [items] ascending
+
+    def items(self, kind: int, ids: Ints) -> Ints:
+        """[n] item numbers of pids or iids [n], -1 where the corpus has none."""
+        row = self.catalogue.rows(kind, ids).astype(np.int64)
+        place = np.minimum(np.searchsorted(self.item_rows, row), len(self.item_rows) - 1)
+        return np.where((row >= 0) & (self.item_rows[place] == row), place, -1)
+
+    def bears(self, sids: Ints) -> npt.NDArray[np.bool_]:
+        """[n] whether some item has each Semantic ID [n]."""
+        place = np.minimum(np.searchsorted(self._sids, sids), len(self._sids) - 1)
+        return np.asarray(self._sids[place] == sids)
+
+    @cached_property
+    def _sids(self) -> Ints:
+        return np.unique(sid_of(self.catalogue.codes[self.item_rows]))
+
+
 def sid_of(codes: npt.NDArray[Any]) -> Ints:
     """Semantic IDs [..] as one number each, from codes [.., 3]."""
     wide = codes.astype(np.int64)
     return np.asarray((wide[..., 0] * CODES + wide[..., 1]) * CODES + wide[..., 2])
-
-
-def codes_of(sid: Ints) -> Ints:
-    """Codes [.., 3] of Semantic IDs [..]."""
-    return np.stack([sid // CODES**2, sid // CODES % CODES, sid % CODES], axis=-1)
 
 
 def named(keys: pa.Array) -> pa.Array:
@@ -105,11 +123,14 @@ def _sids(path: Path, kind: int, faults: Faults, dropped: dict[str, int]) -> tup
         faults.rows(f"{path.name}: a Semantic ID has to be {LEVELS} codes", where(lengths != LEVELS), rows, sid)
         if pid.null_count or (lengths != LEVELS).any():
             continue
+        numbers = pid.to_numpy()
+        large = (numbers < -WIDEST) | (numbers >= WIDEST)
+        faults.rows(f"{path.name}: a pid is outside -2^62..2^62 - 1", where(large), rows, pid)
         flat = sid.flatten().fill_null(-1).to_numpy().astype(np.int64).reshape(-1, LEVELS)
         outside = ((flat < 0) | (flat >= CODES)).any(1)
         what = f"{path.name}: a code of a Semantic ID is outside 0..{CODES - 1}; this is no file of the published set"
         faults.rows(what, where(outside), rows, sid)
-        ids.append(pid.cast(pa.int64()).to_numpy())
+        ids.append(np.where(large, 0, numbers).astype(np.int64))
         codes.append(np.where(outside[:, None], 0, flat).astype(np.uint16))
     found, own = np.concatenate(ids), np.concatenate(codes)
     again = np.asarray(pd.Series(found).duplicated())

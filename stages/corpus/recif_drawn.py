@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.corpus.raw_log import Ints
-from stages.corpus.recif_catalogue import CODES
-from stages.corpus.recif_release import BEHAVIOURS
+from stages.corpus.recif_parts import BEHAVIOURS, CODES
 
 TOPICS = 20
 PER_TOPIC = {"video": 20, "ad": 8, "goods": 12}

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from stages.corpus.raw_log import Ints
 from stages.corpus.recif_drawn import Items, User, keywords, sid_text
 from stages.corpus.recif_files import TESTS
-from stages.corpus.recif_release import BEHAVIOURS
-from stages.corpus.recif_tasks import WORDS
+from stages.corpus.recif_parts import BEHAVIOURS, SHOWN
+from stages.corpus.recif_rows import WORDS
 
 TURN = {"role": pa.string(), "content": pa.string()}
 TEXTS = pa.list_(pa.struct({"type": pa.string(), "text": pa.string()}))
@@ -32,7 +32,6 @@ FORM = {
     "interactive": AS_JSON,
     "label_pred": AS_JSON,
 }
-SHOWN = {"video": 512, "ad": 200, "goods": 100, "behaviour": 10, "longview": 100}
 DOMAIN = {"video": "video", "ad": "ad", "product": "goods"}
 Row = dict[str, Any]
 
@@ -101,7 +100,7 @@ def _history_by_behaviour(user: User, items: dict[str, Items]) -> str:
     lines = []
     for column, name in enumerate(BEHAVIOURS):
         seen = user.history["video"][user.behaviours["history"][:, column] == 1][-SHOWN["behaviour"] :]
-        lines.append(f"{WORDS[name]}：{_sids(items['video'], seen)}")
+        lines.append(f"{WORDS[name][0]}：{_sids(items['video'], seen)}")
     return "\n".join(lines)
 
 
@@ -111,7 +110,7 @@ def _label_cond(user: User, items: dict[str, Items]) -> list[Row]:
     for column, name in enumerate(BEHAVIOURS[:-1]):
         target = user.target["video"][user.behaviours["target"][:, column] == 1]
         if len(target):
-            said = f"{_history_by_behaviour(user, items)}\n请推荐用户会{WORDS[name]}的视频。"
+            said = f"{_history_by_behaviour(user, items)}\n请推荐用户会{WORDS[name][0]}的视频。"
             answer = {"answer": _sids(items["video"], target), "answer_pid": items["video"].ids[target].tolist()}
             rows.append({"messages": _prompt(said), "metadata": json.dumps({"uid": user.uid, **answer})})
     return rows

@@ -26,7 +26,6 @@ PHOTO_COUNTS, PRODUCT_COUNTS = "benchmark_data/sid2pid.json", "benchmark_data/si
 TASKS = ("video", "ad", "product", "label_cond", "interactive", "label_pred")
 TESTS = {task: f"benchmark_data/{task}/{task}_test.parquet" for task in TASKS}
 FILES = (RELEASE, PHOTO_SIDS, PRODUCT_SIDS, CAPTIONS, PHOTO_COUNTS, PRODUCT_COUNTS, *TESTS.values())
-LEFT_OUT = ("item_understand", "rec_reason")  # tasks that a paid judge scores
 
 
 def fetch(settings: Corpus, into: Path) -> None:

@@ -31,7 +31,7 @@ from stages.corpus.recif_catalogue import sid_of
 from stages.corpus.recif_drawn import Items, User, draw_items, draw_user, keywords, sid_text, topic_name
 from stages.corpus.recif_drawn_tests import write_tests
 from stages.corpus.recif_files import CAPTIONS, PHOTO_COUNTS, PHOTO_SIDS, PRODUCT_COUNTS, PRODUCT_SIDS, RELEASE
-from stages.corpus.recif_release import BEHAVIOURS
+from stages.corpus.recif_parts import BEHAVIOURS
 
 
 @contextmanager

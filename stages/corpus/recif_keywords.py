@@ -9,14 +9,15 @@ import pyarrow.parquet as pq
 
 from stages.core.schema import RECIF_KEYWORDS
 from stages.corpus.raw_log import Ints
-from stages.corpus.recif_catalogue import PHOTO, batches
+from stages.corpus.recif_catalogue import Kept, batches
 from stages.corpus.recif_files import RELEASE, demand_columns, opened
+from stages.corpus.recif_parts import PHOTO
 from stages.corpus.recif_release import USERS, Release
 
 COLUMN = "inter_keyword_to_items"
 
 
-def write_keywords(log: Release, user_rows: Ints, item_rows: Ints, into: Path | None) -> dict[str, int]:
+def write_keywords(log: Release, user_rows: Ints, corpus: Kept, into: Path | None) -> dict[str, int]:
     """Write the table, a batch of users at a time; counts by what became of its pids."""
     file, first, counts = opened(log.path), 0, {"keywords": 0, "keywords: pids of no item that is kept": 0}
     demand_columns(file, log.path, [COLUMN])
@@ -33,7 +34,7 @@ def write_keywords(log: Release, user_rows: Ints, item_rows: Ints, into: Path | 
                 log.faults.count(f"{RELEASE}: {COLUMN} has to be {{keyword: [pid, ..]}}", 1, [(row, f" ({error})")])
                 continue
             for word, pids in listed.items():
-                items = _items(log, pids, item_rows)
+                items = corpus.items(PHOTO, pids)
                 counts["keywords: pids of no item that is kept"] += int((items < 0).sum())
                 found.append((place, word, items[items >= 0]))
         first += batch.num_rows
@@ -45,9 +46,3 @@ def write_keywords(log: Release, user_rows: Ints, item_rows: Ints, into: Path | 
     if writer is not None:
         writer.close()
     return counts
-
-
-def _items(log: Release, pids: Ints, item_rows: Ints) -> Ints:
-    row = log.catalogue.rows(PHOTO, pids).astype(np.int64)
-    place = np.minimum(np.searchsorted(item_rows, row), len(item_rows) - 1)
-    return np.where((row >= 0) & (item_rows[place] == row), place, -1)

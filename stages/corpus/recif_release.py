@@ -7,8 +7,9 @@ split 0, learnt from   ads, products, videos, each history before its targets; t
 other, held out        ads, products, videos of the history: `known`; then target videos, the first of which is `test`,
                        products and ads: `later`. Nothing is learnt from these users
 
-Handled: nulls; lists of floating-point numbers, NaN where padded; a list of behaviours that is null. All of it and what
-names no Semantic ID is counted. A behaviour list of another length than its videos is a fault.
+Handled: nulls; lists of floating-point numbers, NaN where padded; a list of behaviours that is null, whose videos then
+carry none and are kept apart as not known. All of it and what names no Semantic ID is counted. A behaviour list of
+another length than its videos is a fault.
 """
 
 from collections.abc import Iterator
@@ -25,17 +26,15 @@ from stages.core.schema import EVERY_SPLIT
 from stages.core.stage import progress
 from stages.corpus.faults import Faults, where
 from stages.corpus.raw_log import ROW, SPLIT, Ints
-from stages.corpus.recif_catalogue import PHOTO, PRODUCT, Catalogue, batches
+from stages.corpus.recif_catalogue import Catalogue, batches
 from stages.corpus.recif_files import RELEASE, demand_columns, demand_kind, opened
-from stages.corpus.recif_parts import PARTS, PLACES
+from stages.corpus.recif_parts import BEHAVIOURS, LARGEST, PARTS, PHOTO, PLACES, PRODUCT, VIDEOS
 from stages.corpus.tables import plain
 
-BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
 KIND = {"ad": PHOTO, "goods": PRODUCT, "video": PHOTO}
 DOMAIN = {"ad": "ad", "goods": "product", "video": "video"}
 USERS = 1 << 11  # read at once
 TRAIN, VALID, TEST, KNOWN, LATER = range(len(EVERY_SPLIT))
-LARGEST = 2.0**53  # from here on, floating-point numbers skip whole ones
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Parted:
     owner: Ints  # [n] row in the batch
     row: npt.NDArray[np.int32]  # [n] of the catalogue
     carried: npt.NDArray[np.int8]  # [n, 5] by BEHAVIOURS
+    known: npt.NDArray[np.bool_]  # [users] whether no behaviour's list is null beside items
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,13 @@ class Release:
     """Lists, by what is odd about them; nothing of these is lost."""
     lengths: list[Ints] = field(default_factory=list)
     """Of each batch [users, 6]: items of PARTS that are kept."""
+    known: list[npt.NDArray[np.bool_]] = field(default_factory=list)
+    """Of each batch [users, 2]: whether the behaviours of VIDEOS are known."""
 
     def batches(self) -> Iterator[pa.Table]:
         """The batches of RawLog."""
         first, file = 0, _open(self.path)
-        columns = [f"{part}_pid" for part in PARTS] + [f"{part}_{name}" for part in PARTS[4:] for name in BEHAVIOURS]
+        columns = [f"{part}_pid" for part in PARTS] + [f"{part}_{name}" for part in VIDEOS for name in BEHAVIOURS]
         for reason in ("padding", *(f"{name} without a Semantic ID" for name in DOMAIN.values())):
             self.dropped[f"interactions: {reason}"] = 0
         for batch in progress(batches(file, self.path, columns, USERS), f"batches of {RELEASE}"):
@@ -77,6 +79,7 @@ class Release:
     def _log(self, batch: pa.RecordBatch, rows: Ints) -> pa.Table:
         parts = [self._part(batch, rows, part) for part in PARTS]
         self.lengths.append(np.stack([np.bincount(part.owner, minlength=len(rows)) for part in parts], 1))
+        self.known.append(np.stack([part.known for part in parts[-len(VIDEOS) :]], 1))
         owner = np.concatenate([part.owner for part in parts])
         held_out = self.held_out[rows]
         place = np.concatenate([PLACES[held_out[part.owner].astype(int), at] for at, part in enumerate(parts)])
@@ -101,15 +104,17 @@ class Release:
         ids, real = self._numbers(lists, f"{part}_pid", rows)
         length = _lengths(lists)
         owner = np.repeat(np.arange(len(rows)), length)
-        carried = np.zeros((len(ids), len(BEHAVIOURS)), np.int8)
-        if domain == "video":
+        carried, known = np.zeros((len(ids), len(BEHAVIOURS)), np.int8), np.ones(len(rows), bool)
+        if part in VIDEOS:
             for column, name in enumerate(BEHAVIOURS):
-                carried[:, column] = self._flags(plain(batch[f"{part}_{name}"]), f"{part}_{name}", length, rows)
+                flags = plain(batch[f"{part}_{name}"])
+                carried[:, column] = self._flags(flags, f"{part}_{name}", length, rows)
+                known &= flags.is_valid().to_numpy(False) | (length == 0)
         row = self.catalogue.rows(KIND[domain], ids)
         self.dropped["interactions: padding"] += int((~real).sum())
         self.dropped[f"interactions: {DOMAIN[domain]} without a Semantic ID"] += int((real & (row < 0)).sum())
         keep = real & (row >= 0)
-        return Parted(owner[keep], row[keep], carried[keep])
+        return Parted(owner[keep], row[keep], carried[keep], known)
 
     def _numbers(self, lists: pa.Array, name: str, rows: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """Ids [n] of all lists, and which are real [n]: neither null nor NaN."""
@@ -129,7 +134,7 @@ class Release:
         return np.where(broken, -1.0, values).astype(np.int64), real
 
     def _flags(self, lists: pa.Array, name: str, length: Ints, rows: Ints) -> npt.NDArray[np.int8]:
-        """One behaviour of the videos, 0 or 1 [n]; null is none."""
+        """One behaviour of the videos, 0 or 1 [n]; 0 where it is null."""
         own, null = _lengths(lists), lists.is_null().to_numpy(False)
         self._count(f"{name} is null beside videos", int((null & (length > 0)).sum()))
         wrong = ~null & (own != length)
@@ -174,7 +179,7 @@ def release(path: Path, catalogue: Catalogue, faults: Faults, dropped: dict[str,
 def _open(path: Path) -> pq.ParquetFile:
     """The file, held to the columns that are read."""
     file = opened(path)
-    lists = [f"{part}_pid" for part in PARTS] + [f"{part}_{name}" for part in PARTS[4:] for name in BEHAVIOURS]
+    lists = [f"{part}_pid" for part in PARTS] + [f"{part}_{name}" for part in VIDEOS for name in BEHAVIOURS]
     kinds = demand_columns(file, path, ["uid", "split", *lists])
     for name in ("uid", "split"):
         demand_kind(path, name, kinds[name], pa.types.is_integer(kinds[name]), "whole numbers")

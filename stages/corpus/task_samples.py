@@ -17,15 +17,13 @@ import pyarrow.compute as pc
 from stages.core.schema import TASK_FILES, TASK_LESSONS, TASK_POOLS, read
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, Ints
-from stages.corpus.recif_parts import PARTS
-from stages.corpus.tasks import JUDGING, Tasks
+from stages.corpus.recif_parts import BEHAVIOURS, BY_BEHAVIOUR, JUDGING, PARTS, SHOWN
+from stages.corpus.tasks import Tasks
 
-SHOWN = {"video": 512, "longview": 100, "ad": 200, "goods": 100, "behaviour": 10}
 TARGETS = 10
 CANDIDATES = 4
 LESSONS, POOLS = TASK_FILES  # of an action space whose prompts have pools
-BY_BEHAVIOUR = ("label_cond", JUDGING)
-BEHAVIOURS = ("longview", "like", "follow", "forward", "not_interested")
+NONE = np.empty(0, np.int64)
 
 
 class Sample(NamedTuple):
@@ -39,6 +37,7 @@ class Sample(NamedTuple):
     label: bool | None = None
     user: int = -1  # whose log it is of; -1 for none
     pool: Ints | None = None  # candidates, best first, where there are any
+    behaviours: Ints = NONE  # label_cond, label_pred: [n] of each item shown, see Question
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Logs:
     lengths: Ints  # [U] the users' first interactions that may be seen
     starts: Ints  # [U + 1] of the logs
     parts: np.ndarray  # [interactions] index into PARTS
+    known: np.ndarray  # [interactions] whether it is known what the user felt
     keywords: dict[int, list[tuple[str, Ints]]]  # user -> keywords and their items
 
     @classmethod
@@ -58,7 +58,7 @@ class Logs:
         standing: items -> the items that stand for them, as `histories` has them.
         """
         words = {user: [(word, standing(items)) for word, items in own] for user, own in tasks.keywords().items()}
-        return cls(histories, lengths, histories.offsets, tasks.parts(), words)
+        return cls(histories, lengths, histories.offsets, tasks.parts(), tasks.behaviours_known(), words)
 
     def epoch(self, seed: int, number: int) -> Iterator[Sample]:
         """The samples of an epoch, drawn from (seed, epoch, user), user by user."""
@@ -109,7 +109,7 @@ class Logs:
         return [Sample("interactive", word, shown, own) for word, own in right if len(own)]
 
     def _conditions(self, videos: Ints, generator: np.random.Generator) -> list[Sample]:
-        """One of label_cond, for a behaviour that comes after the cut, and CANDIDATES of label_pred."""
+        """One of label_cond, for a behaviour that comes after the cut; CANDIDATES of label_pred, all of known label."""
         if len(videos) < 2:
             return []
         cut = int(generator.integers(1, len(videos)))
@@ -117,13 +117,16 @@ class Logs:
         flags = np.stack([self.histories.feedback[name][videos] for name in BEHAVIOURS], axis=1) == 1
         by_behaviour = [items[:cut][flags[:cut, place]][-SHOWN["behaviour"] :] for place in range(len(BEHAVIOURS))]
         shown = np.concatenate(by_behaviour)
+        told = np.repeat(np.arange(len(BEHAVIOURS)), [len(own) for own in by_behaviour])
         found = []
         if len(there := np.flatnonzero(flags[after, :-1].any(axis=0))):
             chosen = int(generator.choice(there))
-            found.append(Sample("label_cond", BEHAVIOURS[chosen], shown, _once(items[after][flags[after, chosen]])))
-        candidates = generator.permutation(np.arange(cut, min(cut + TARGETS, len(videos))))[:CANDIDATES]
+            right = _once(items[after][flags[after, chosen]])
+            found.append(Sample("label_cond", BEHAVIOURS[chosen], shown, right, behaviours=told))
+        candidates = cut + generator.permutation(np.flatnonzero(self.known[videos[after]]))[:CANDIDATES]
         judged = [
-            Sample(JUDGING, "", shown, items[:0], int(items[place]), bool(flags[place, 0])) for place in candidates
+            Sample(JUDGING, "", shown, NONE, int(items[place]), bool(flags[place, 0]), behaviours=told)
+            for place in candidates
         ]
         return [*found, *judged]
 
@@ -176,7 +179,7 @@ def asked_samples(tasks: Tasks, task: str) -> list[Sample]:
     Of label_pred the candidate, which the prompt names as well, is apart. What is right is left out: answers are ids,
     which several items may have.
     """
-    table = tasks.table(task, ["condition", "shown", "candidate"])
+    table = tasks.table(task, ["condition", "shown", "behaviours", "candidate"])
     shown, candidate = _arrays(table["shown"]), table["candidate"].to_numpy().astype(np.int64)
     lengths = np.array([len(own) for own in shown], np.int64)
     owner, sid = np.repeat(np.arange(len(shown)), lengths), np.concatenate([*shown, candidate[:0]])
@@ -185,8 +188,12 @@ def asked_samples(tasks: Tasks, task: str) -> list[Sample]:
     asked = np.flatnonzero((known >= 0) & (sid == tasks.ids.sid[known]))
     last = np.r_[owner[asked][1:] != owner[asked][:-1], True][: len(asked)]
     item[asked[last]] = -1  # the question's own, which comes behind the history
-    rows = zip(table["condition"].to_pylist(), _split(item, lengths), candidate.tolist(), strict=True)
-    return [Sample(task, condition, own[own >= 0], own[:0], judged) for condition, own, judged in rows]
+    told = _arrays(table["behaviours"])
+    rows = zip(table["condition"].to_pylist(), _split(item, lengths), told, candidate.tolist(), strict=True)
+    return [
+        Sample(task, condition, own[own >= 0], NONE, judged, behaviours=did[own >= 0] if len(did) else NONE)
+        for condition, own, did, judged in rows
+    ]
 
 
 def _once(items: Ints) -> Ints:

@@ -12,12 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.core.schema import RECIF_DOMAINS, RECIF_KEYWORDS, RECIF_SIDS, RECIF_TASK, read
-from stages.corpus.histories import Ints
-from stages.corpus.recif_parts import PARTS, PLACES
+from stages.corpus.histories import Histories, Ints
+from stages.corpus.recif_parts import CODES, JUDGING, LEVELS, PARTS, PHOTO, PLACES, PRODUCT, VIDEOS
 
 RECOMMENDING = ("video", "ad", "product", "label_cond", "interactive")
-JUDGING = "label_pred"
-PHOTO, PRODUCT = range(2)
 DOMAIN = {"video": "video", "ad": "ad", "product": "goods", "label_cond": "video", "interactive": "video"}  # of answers
 
 
@@ -92,6 +90,34 @@ class Tasks:
         order = np.argsort(PLACES, axis=1)[table["held_out"].to_numpy().astype(int)]
         return np.repeat(order.ravel().astype(np.int8), np.take_along_axis(lengths, order, axis=1).ravel())
 
+    def behaviours_known(self) -> npt.NDArray[np.bool_]:
+        """[interactions] whether it is known what a user felt about each video: where it is not, its feedback is 0 for
+        want of better. Always, of advertisements and products, which have no behaviours.
+        """
+        table = read(self.folder / "domains.parquet", RECIF_DOMAINS)
+        known = np.ones((table.num_rows, len(PARTS)), dtype=bool)
+        for part in VIDEOS:
+            known[:, PARTS.index(part)] = table[f"{part}_known"].to_numpy(zero_copy_only=False)
+        lengths = sum(table[name].to_numpy().astype(np.int64) for name in PARTS)
+        return np.asarray(known[np.repeat(np.arange(table.num_rows), lengths), self.parts()])
+
+    def domain_sids(self, histories: Histories) -> dict[str, Ints]:
+        """By domain of DOMAIN the Semantic IDs, ascending, of its items.
+
+        Videos and advertisements are both photos: an id is of the domain in which training parts have photos that bear
+        it, of both where none do, so that cold items are of one.
+        """
+        learnt_from, ids = histories.in_training(), self.ids
+        item, part = histories.item[learnt_from], self.parts()[learnt_from]
+        photos, seen = np.unique(ids.sid[ids.kind == PHOTO]), {}
+        for domain in ("video", "ad"):
+            own = [index for index, name in enumerate(PARTS) if name.endswith(domain)]
+            there = np.bincount(item[np.isin(part, own)], minlength=len(ids.sid)) > 0
+            seen[domain] = np.isin(photos, ids.sid[there])
+        nowhere = ~(seen["video"] | seen["ad"])
+        products = np.unique(ids.sid[ids.kind == PRODUCT])
+        return {"goods": products, **{domain: photos[own | nowhere] for domain, own in seen.items()}}
+
     def keywords(self) -> dict[int, list[tuple[str, Ints]]]:
         """By user that is learnt from, keywords and their items."""
         table = read(self.folder / "keywords.parquet", RECIF_KEYWORDS)
@@ -119,6 +145,6 @@ def tasks_of(corpus: Path) -> Tasks | None:
     if not (corpus / "tasks").is_dir():
         return None
     table = read(corpus / "sids.parquet", RECIF_SIDS)
-    codes = [table[f"code_{level}"].to_numpy().astype(np.int64) for level in range(3)]
-    sid = (codes[0] * 8192 + codes[1]) * 8192 + codes[2]
+    codes = [table[f"code_{level}"].to_numpy().astype(np.int64) for level in range(LEVELS)]
+    sid = (codes[0] * CODES + codes[1]) * CODES + codes[2]
     return Tasks(corpus, Ids(sid, table["kind"].to_numpy(), table["stands"].to_numpy()))

@@ -64,11 +64,6 @@ def hitrate(hits: Bools, targets: Ints, k: int) -> Floats:
     return np.where(targets > 0, hits[:, :k].any(axis=1), np.nan)
 
 
-def pass_at(hits: Bools, targets: Ints, k: int) -> Floats:
-    """[U] Pass@k: 1 where any of the first k is in the answer (RecIF-Bench, OpenOneRec). It is the hit rate at k."""
-    return hitrate(hits, targets, k)
-
-
 def auc(scores: Floats, labels: Bools) -> float:
     """Area under the ROC curve: how often a positive scores above a negative, a tie counting half; 0.5 is chance.
 

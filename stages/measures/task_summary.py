@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stages.corpus.recif_parts import CODES
 from stages.measures import accuracy, bootstrap, tasks
 from stages.measures.slates import Lists
 from stages.measures.summary import mean
@@ -14,7 +15,7 @@ from stages.measures.tasks import Answers
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-FIRST_CODE = 8192**2  # what a Semantic ID is divided by
+FIRST_CODE = CODES**2  # what a Semantic ID is divided by
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,19 @@ class Judged:
     sids: Answers
     items: Answers | None  # None where the task names no pids
     cold: Bools  # [A] of sids: whether every item of the Semantic ID is cold
+    domain: Ints  # Semantic IDs of the task's domain
 
 
 def per_sample(sid: Ints, items: Ints, answers: Judged) -> dict[str, Floats]:
     """Values by sample [S] of predictions [S, n], best first: as Semantic IDs and as items, -1 for none.
 
     Only cuts that the lists reach: a list of 10 has no Pass@32. Entropy is that of the first codes of Semantic IDs, in
-    bits, for want of categories.
+    bits, for want of categories. `domain_share` is of the whole list, less its empty places.
     """
     found = tasks.per_sample(sid, answers.sids, "sid")
     if answers.items is not None:
         found |= tasks.per_sample(items, answers.items, "pid")
+    found["domain_share"] = tasks.share_among(sid, answers.domain)
     if sid.shape[1] >= 10:
         found["sid_entropy@10"] = tasks.label_entropy(np.where(sid < 0, -1, sid // FIRST_CODE)[:, :10])
         found["cold_recall@10"] = tasks.cold_recall_at(sid, answers.sids, answers.cold, 10)

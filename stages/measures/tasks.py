@@ -3,7 +3,8 @@
 A sample has one list of predictions, best first, and an answer of several items, each once and in order. Both are
 Semantic IDs as numbers (`sid`) or item numbers (`pid`), -1 for a prediction that is none. A list is cut at k as it
 stands: a prediction that stands there twice takes two places, and is one hit. Every sample counts, also one without
-any prediction. The official code raises TypeError in recall, where it intersects a set with a list; here it is meant.
+any prediction, and of items one whose answer names none. The official code raises TypeError in recall, where it
+intersects a set with a list; here it is meant.
 
 S samples, n predictions, k the cut.
 """
@@ -82,8 +83,9 @@ def position1_pass_at(predicted: Ints, answers: Answers, k: int) -> Floats:
 
 
 def recall_at(predicted: Ints, answers: Answers, k: int) -> Floats:
-    """[S] Recall@k: share of the answer among the first k of predictions [S, n]; NaN without an answer."""
-    return _share(answers.hit_by(predicted[:, :k]), np.ones(len(answers.flat), dtype=bool), answers)
+    """[S] Recall@k: share of the answer among the first k of predictions [S, n]; 0 without an answer, as Pass@k."""
+    share = _share(answers.hit_by(predicted[:, :k]), np.ones(len(answers.flat), dtype=bool), answers)
+    return np.where(answers.length > 0, share, 0.0)
 
 
 def cold_recall_at(predicted: Ints, answers: Answers, cold: Bools, k: int) -> Floats:
@@ -116,18 +118,20 @@ def label_entropy(labels: Ints) -> Floats:
     return np.asarray(np.maximum(-(share * logs).sum(axis=1), 0.0))
 
 
+def share_among(predicted: Ints, those: Ints) -> Floats:
+    """[S] share of the predictions [S, n] of each list that are among those; NaN for a list without any."""
+    known = predicted >= 0
+    among = (np.isin(predicted, those) & known).sum(axis=1)
+    count = known.sum(axis=1)
+    return np.asarray(np.divide(among, count, out=np.full(len(predicted), np.nan), where=count > 0))
+
+
 def items_of(predicted: Ints, sid: Ints, stands: Ints) -> Ints:
     """[S, n] items that predicted Semantic IDs stand for, -1 for none: sid [m] ascending, stands [m] each one's."""
     if not len(sid):
         return np.full(predicted.shape, -1, dtype=np.int64)
     place = np.minimum(np.searchsorted(sid, predicted), len(sid) - 1)
     return np.where((sid[place] == predicted) & (predicted >= 0), stands[place], -1)
-
-
-def yes_probability(yes: Floats, no: Floats) -> Floats:
-    """[S] p(yes) / (p(yes) + p(no)) from the log-probabilities of both words; NaN where one is not known."""
-    with np.errstate(over="ignore"):
-        return np.asarray(1 / (1 + np.exp(no - yes)))
 
 
 def label_auc(scores: Floats, labels: Bools) -> tuple[float, int]:

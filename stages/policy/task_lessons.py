@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from stages.action_spaces.base import Question, Tasked
+from stages.corpus.recif_parts import JUDGING
 from stages.corpus.task_samples import Sample, shown_last
-from stages.corpus.tasks import JUDGING
 from stages.policy.logprobs import answer_logits, spell
 from stages.policy.slate_label import lesson_log_probs
 
@@ -88,4 +88,4 @@ class TaskLessons:
 def question(sample: Sample) -> Question:
     """What a sample's prompt says."""
     pool = None if sample.task == JUDGING else sample.pool
-    return Question(sample.task, sample.condition, sample.shown, sample.candidate, pool)
+    return Question(sample.task, sample.condition, sample.shown, sample.candidate, pool, behaviours=sample.behaviours)

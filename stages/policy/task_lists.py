@@ -19,8 +19,9 @@ from stages.core.schema import slate_table
 from stages.core.sections import Recommend
 from stages.core.stage import progress
 from stages.corpus.histories import Ints
+from stages.corpus.recif_parts import JUDGING
 from stages.corpus.task_samples import asked_samples, pools_of, shown_last
-from stages.corpus.tasks import JUDGING, RECOMMENDING, Tasks, split_of
+from stages.corpus.tasks import RECOMMENDING, Tasks, split_of
 from stages.policy.beam import next_items
 from stages.policy.logprobs import answer_logits, spell, token_log_probs
 from stages.policy.noise import keys_of
@@ -71,7 +72,9 @@ def questions(space: Tasked, tasks: Tasks, task: str, pools: list[Ints] | None, 
     candidates = np.array([own.candidate for own in asked])
     candidates = np.where(candidates >= 0, space.standing_for(candidates), -1)
     return [
-        Question(task, own.condition, space.standing_for(shown_last(task, own.shown, history_items)), *rest)
+        Question(
+            task, own.condition, space.standing_for(shown_last(task, own.shown, history_items)), *rest, own.behaviours
+        )
         for own, *rest in zip(asked, candidates.tolist(), offered, messages, strict=True)
     ]
 

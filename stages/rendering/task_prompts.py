@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from stages.core.sections import TaskPrompts
 from stages.corpus.histories import Ints
+from stages.corpus.recif_parts import BEHAVIOURS
 from stages.rendering import templates as words
 from stages.rendering.prompts import Parts
 
@@ -21,8 +22,17 @@ class TaskRenderer:
     lines: Sequence[str]
     """Each item as a candidate."""
 
-    def parts(self, task: str, condition: str, shown: Ints, pool: Ints | None, candidate: int = -1) -> Parts:
-        """The prompt of a sample: items shown, oldest first, and a pool, or the candidate that is judged.
+    def parts(
+        self,
+        task: str,
+        condition: str,
+        shown: Ints,
+        pool: Ints | None,
+        candidate: int = -1,
+        behaviours: Sequence[int] | Ints = (),
+    ) -> Parts:
+        """The prompt of a sample: items shown, oldest first, with what was done with each where that is told
+        (behaviours, see Question), and a pool, or the candidate that is judged.
 
         Raises nothing: a prompt that shows nothing says so.
         """
@@ -35,5 +45,12 @@ class TaskRenderer:
             "pool": "\n".join(self.lines[item] for item in pool.tolist()),
         }
         head, tail = getattr(self.prompts, task).split(HISTORY)
-        history = [f"{self.names[item]}\n" for item in shown.tolist()] or [words.NO_HISTORY + "\n"]
+        did = [words.DID.get(BEHAVIOURS[own], "") if own >= 0 else "" for own in behaviours] or [""] * len(shown)
+        lines = [
+            words.HISTORY_LINE.format(
+                name=self.names[item], feedback=words.HISTORY_FEEDBACK.format(words=own) if own else ""
+            )
+            for item, own in zip(shown.tolist(), did, strict=True)
+        ]
+        history = [f"{line}\n" for line in lines or [words.NO_HISTORY]]
         return Parts(head.format(**fields), history, tail.format(**fields))

@@ -36,6 +36,8 @@ EARLIER = "before"
 # what an objective is called where an interaction carries it; `click` is every interaction, and goes without saying
 FEEDBACK = {"like": "liked", "tail_click": "rare", "longview": "watched", "follow": "followed", "forward": "shared"}
 
+DID = {**FEEDBACK, "not_interested": "dismissed"}  # in the lists by behaviour of RecIF's tasks
+
 # RecIF's tasks: what is asked for, and what a user does with a video where a behaviour is
 DOMAIN, DOMAINS = "video", {"ad": "advertisement", "product": "product"}
 CONDITIONS = {

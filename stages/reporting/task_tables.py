@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from stages.corpus.tasks import JUDGING, RECOMMENDING
+from stages.corpus.recif_parts import JUDGING
+from stages.corpus.tasks import RECOMMENDING
 from stages.reporting.tables import PAPER_BEYOND, Cell, Table, number
 
 MEASURES = {
@@ -16,10 +17,15 @@ MEASURES = {
     "pass@32": "Pass@32",
     "position1_pass@1": "Position1_Pass@1",
     "position1_pass@32": "Position1_Pass@32",
+    "recall@1": "Recall@1",
     "recall@32": "Recall@32",
     "pid.pass@1": "Pass@1, items",
     "pid.pass@32": "Pass@32, items",
+    "pid.position1_pass@1": "Position1_Pass@1, items",
+    "pid.position1_pass@32": "Position1_Pass@32, items",
+    "pid.recall@1": "Recall@1, items",
     "pid.recall@32": "Recall@32, items",
+    "domain_share": "Of the domain",
     "sid_entropy@10": "Entropy@10 of first codes (bits)",
     "cold_recall@10": "Cold recall@10",
 }
@@ -27,10 +33,19 @@ LABELS = {"auc": "AUC", "without_score": "Without a score"}
 PUBLISHED = "recif"
 ABOUT = (
     "Means over the task's test rows. Measures are of Semantic IDs; `items` are the pids or iids that they stand for. "
+    "Rows differ in what they may list: policies of Semantic IDs any item of the catalogue, baselines items of the "
+    "task's domain, native text a pool out of what the visible log has of the domain; `Of the domain` is the share of "
+    "a list that is. Policies of Semantic IDs decode inside the trie, renormalised over what is open, where the "
+    "official protocol has everything open. Cold are the items with the fewest training interactions, and where more "
+    "have none than are due, the first of these by number. "
     "Decoders: `beam`, 32 next items, the official protocol; `slate`, 10 items written greedily, which have no cut at "
-    "32; `sample`, several sampled slates merged by likelihood; `list`, a baseline's. Figures in italics are copied "
-    "from the paper: they are of the published set, measured with its prompts."
+    "32; `sample`, several sampled slates merged by likelihood; `list`, a baseline's. "
 )
+ABOUT_LABELS = (
+    "AUC over the test rows. Decoders: `label`, a policy's p(yes) / (p(yes) + p(no)), the official protocol, or a "
+    "baseline's score; `likelihood`, the probability of the candidate as the next video that is watched for long. "
+)
+COPIED = "Figures in italics are copied from the paper: they are of the published set, measured with its prompts."
 Cells = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
 
@@ -38,11 +53,13 @@ def task_tables(cells: Cells, published: Sequence[Mapping[str, str]], remarks: S
     """Tables of the tasks that rows have lists for; none where no row has any. remarks: on the paper's Table 4."""
     found = []
     for task in (*RECOMMENDING, JUDGING):
-        headings = LABELS if task == JUDGING else MEASURES
+        headings, about = (LABELS, ABOUT_LABELS) if task == JUDGING else (MEASURES, ABOUT)
         lines = [line for row, seeds in cells.items() for line in _lines(row, list(seeds.values()), task, headings)]
         if lines:
             copied = _copied(published, "3", task, headings)
-            found.append(Table(f"RecIF: {task}", ["Row", "Decoder", *headings.values()], [*lines, *copied], [ABOUT]))
+            found.append(
+                Table(f"RecIF: {task}", ["Row", "Decoder", *headings.values()], [*lines, *copied], [about + COPIED])
+            )
     if found and (copied := _copied(published, "4", "video", PAPER_BEYOND)):
         head = ["Row", "Decoder", *PAPER_BEYOND.values()]
         found.append(Table("RecIF: Table 4 as published, not comparable", head, copied, list(remarks)))

@@ -16,11 +16,11 @@ from stages.corpus.histories import Histories, Ints
 from stages.corpus.recif_parts import PARTS
 from stages.corpus.task_samples import Sample
 from stages.corpus.tasks import DOMAIN, RECOMMENDING
+from stages.retrievers.keywords import Keywords, Under
 from stages.retrievers.pools import mix
 from stages.retrievers.visible import visible_counts
 
 ROWS = 1024  # samples ranked at once
-Keywords = dict[int, list[tuple[str, Ints]]]  # user -> keywords and their items
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ShownPools:
     """Places of a pool that each fills first."""
     popularity: Ints  # [N] in the visible log
     domains: dict[str, Ints]  # task -> the items that it may ask for, ascending
-    keywords: dict[str, list[tuple[int, Ints]]]  # keyword -> users and their items
+    under: Under
 
     @classmethod
     def of(
@@ -56,12 +56,8 @@ class ShownPools:
         for task in RECOMMENDING:
             own = [index for index, part in enumerate(PARTS) if part.endswith(DOMAIN[task])]
             domains[task] = np.unique(histories.item[seen & np.isin(parts, own)])
-        by_word: dict[str, list[tuple[int, Ints]]] = {}
-        for user, words in keywords.items():
-            known = histories.item[histories.offsets[user] : histories.offsets[user] + visible[user]]
-            for word, items in words:
-                by_word.setdefault(word, []).append((user, np.intersect1d(items, known)))
-        return cls(scorers, quotas, visible_counts(histories, visible), domains, by_word)
+        counts, under = visible_counts(histories, visible), Under.of(histories, visible, keywords)
+        return cls(scorers, quotas, counts, domains, under)
 
     def draw(self, samples: Sequence[Sample]) -> list[Ints]:
         """A pool for each sample of a recommending task, best first."""
@@ -80,7 +76,7 @@ class ShownPools:
         lists = [self._best(task, scorer.scores(users, shown), size) for scorer in self.scorers]
         if task != "interactive":
             return mix(lists, self.quotas)
-        first = self._best(task, self._by_keyword(samples), size // 2, least=1)
+        first = self._best(task, self.under.by_others(samples), size // 2, least=1)
         return mix([first, *lists], [size // 2, *self.quotas])[:, :size]
 
     def _best(self, task: str, scores: sparse.csr_array, size: int, least: float = 0) -> Ints:
@@ -90,14 +86,3 @@ class ShownPools:
             return np.full((scores.shape[0], size), -1)
         places, values = rank_items(sparse.csr_array(scores[:, items]), None, self.popularity[items], size)
         return np.where((places >= 0) & (values >= least), items[places], -1)
-
-    def _by_keyword(self, samples: list[Sample]) -> sparse.csr_array:
-        """[C, N] how many others did each item under the sample's keyword."""
-        row, column = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for place, own in enumerate(samples):
-            others = [items for user, items in self.keywords.get(own.condition, []) if user != own.user]
-            column += others
-            row += [np.full(len(items), place) for items in others]
-        at = (np.concatenate(row), np.concatenate(column))
-        shape = (len(samples), len(self.popularity))
-        return sparse.coo_array((np.ones(len(at[0])), at), shape=shape).tocsr()

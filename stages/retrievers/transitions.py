@@ -65,17 +65,14 @@ class OwnPairs:
         pairs = user * count + histories.item  # [interactions] of user and item
         seen = np.arange(len(user)) - histories.offsets[user] < visible[user]
         self.known = np.unique(pairs[seen])
-        earlier, later, weight = [], [], []
+        earlier, later = [], []
         first = np.arange(len(user))
         for distance in range(1, window + 1):
             pair = first[: len(user) - distance]
             pair = pair[(user[pair] == user[pair + distance]) & seen[pair + distance]]
-            earlier.append(np.searchsorted(self.known, pairs[pair]))
-            later.append(histories.item[pair + distance])
-            weight.append(np.full(len(pair), 1 / distance))
-        places = (np.concatenate(earlier), np.concatenate(later))
-        shape = (len(self.known), count)
-        self.counts = sparse.coo_array((np.concatenate(weight), places), shape=shape).tocsr()
+            earlier.append(np.searchsorted(self.known, pairs[pair]).astype(np.int32))
+            later.append(histories.item[pair + distance].astype(np.int32))
+        self.counts = transitions.weighted_pairs(earlier, later, (len(self.known), count))
         self.item_count = count
 
     def scores(self, users: Ints, lists: Sequence[Ints], last_items: int, decay: float) -> sparse.csr_array:
@@ -88,8 +85,8 @@ class OwnPairs:
             key = np.where(users[voting] >= 0, users[voting] * self.item_count + item, -1)
             at = np.searchsorted(self.known, key).clip(max=len(self.known) - 1)
             there = self.known[at] == key
-            row.append(voting[there])
-            place.append(at[there])
+            row.append(voting[there].astype(np.int32))
+            place.append(at[there].astype(np.int32))
             value.append(np.full(int(there.sum()), decay**age))
         shape = (len(lists), len(self.known))
         votes = sparse.coo_array((np.concatenate(value), (np.concatenate(row), np.concatenate(place))), shape=shape)

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from stages.core.schema import RECIF_SIDS, read
+from stages.corpus.recif_parts import CODES, LEVELS
 from stages.semantic_ids.quantised import Ints
 from stages.semantic_ids.report import collision_rate, items_per_prefix, perplexity, usage
 from stages.semantic_ids.table import ALIKE, id_table
 
 FILE = "sids.parquet"
-CODES, LEVELS = 8192, 3
 
 
 def brought(corpus: Path) -> pa.Table | None:
