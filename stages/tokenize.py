@@ -13,7 +13,7 @@ from stages.core.curves import Curve
 from stages.core.files import fresh_folder, write_json, write_table
 from stages.core.provenance import MODELS, provenance
 from stages.core.schema import ITEMS, read
-from stages.core.sections import SemanticId
+from stages.core.spelling_sections import SemanticId
 from stages.semantic_ids import published
 from stages.semantic_ids.collisions import RULES
 from stages.semantic_ids.embedding import embed

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from stages.action_spaces.text import Actions
 from stages.core.files import write_table
-from stages.core.sections import TaskPrompts, TextPolicy
+from stages.core.spelling_sections import TaskPrompts, TextPolicy
 from stages.corpus.histories import Histories
 from stages.rendering import tokenizer
 from stages.rendering.table import item_table, pool_table, user_table

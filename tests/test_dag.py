@@ -29,6 +29,7 @@ NO_DEPENDENCY = {
     "stages/core/section.py": "the same",
     "stages/core/language_models.py": "the same",
     "stages/core/sections.py": "the same",
+    "stages/core/spelling_sections.py": "the same",
     "stages/core/corpora.py": "the same",
     "stages/core/stage.py": "command line, log, progress bar",
     "stages/core/paths.py": "names of files; they stand in deps and outs",

@@ -11,7 +11,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from stages.core.errors import InputError
-from stages.core.sections import Encoder
+from stages.core.spelling_sections import Encoder
 from stages.semantic_ids.embedding import embed
 from stages.semantic_ids.encoders import NEEDED, fetch
 

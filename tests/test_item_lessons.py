@@ -6,7 +6,7 @@ import torch
 
 from stages import sft
 from stages.core.errors import InputError
-from stages.core.sections import SemanticIdPolicy
+from stages.core.spelling_sections import SemanticIdPolicy
 from stages.policy import backbone
 from stages.policy.history_label import HistoryLessons, Window
 from stages.policy.item_lessons import ItemLessons, MixedLessons, Pair

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from stages.action_spaces.base import Question
 from stages.action_spaces.semantic_id import FIRST_CODE, Actions
 from stages.action_spaces.shared_ids import marks_of
 from stages.action_spaces.task_words import COUNT
+from stages.action_spaces.tasked import Question
 from stages.core.errors import InputError
 from stages.core.files import write_table
-from stages.core.sections import SemanticIdPolicy
+from stages.core.spelling_sections import SemanticIdPolicy
 from stages.corpus.recif_parts import BEHAVIOURS
 from stages.policy.beam import beam_items
 from stages.policy.history_label import Window, collate, loss_sum

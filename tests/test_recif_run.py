@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from stages.action_spaces import task_words
-from stages.action_spaces.base import Question
 from stages.action_spaces.semantic_id import Actions
+from stages.action_spaces.tasked import Question
 from stages.core import params, paths
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Histories, load

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.sections import Fill
+from stages.core.spelling_sections import Fill
 from stages.retrievers import knn, pools, popularity, transitions
 from stages.retrievers.quotas import quotas
 from tests.small_policy import logged

@@ -14,7 +14,7 @@ from stages.action_spaces.semantic_id import Actions
 from stages.core import params
 from stages.core.errors import InputError
 from stages.core.files import write_table
-from stages.core.sections import SemanticId
+from stages.core.spelling_sections import SemanticId
 from stages.semantic_ids import balanced, collisions, report, rkmeans, rqvae
 from stages.semantic_ids.quantised import Floats, Ints, Quantised, codeword_sum, fewest_levels, squared_distance
 from stages.semantic_ids.table import code_columns, id_table

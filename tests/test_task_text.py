@@ -14,11 +14,11 @@ import yaml
 
 from stages import download, download_backbone, evaluate, prepare, recommend, render, sft
 from stages.action_spaces import semantic_id
-from stages.action_spaces.base import Question
+from stages.action_spaces.tasked import Question
 from stages.core import params, paths
 from stages.core.errors import InputError
 from stages.core.files import write_table
-from stages.core.sections import TaskPrompts
+from stages.core.spelling_sections import TaskPrompts
 from stages.corpus.histories import load
 from stages.corpus.recif_parts import BEHAVIOURS, JUDGING, PARTS
 from stages.corpus.reserve import divide

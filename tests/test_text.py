@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import pad
 
 from stages.action_spaces.base import Pool, Prompts, Slates, joined
-from stages.action_spaces.text import NameWalk, with_wanted
+from stages.action_spaces.name_walk import NameWalk
+from stages.action_spaces.pools import with_wanted
 from stages.policy.logprobs import spell
 
 END = 9

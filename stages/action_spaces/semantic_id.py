@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.action_spaces.base import Asking, Prompts, Question, Walk, pad
+from stages.action_spaces.base import Asking, Prompts, Walk, pad
 from stages.action_spaces.code_walk import CodeWalk
 from stages.action_spaces.messages import Messages
 from stages.action_spaces.shared_ids import in_use, marks_of, named, named_columns, shared_trie, standing
 from stages.action_spaces.task_words import COUNT, JUDGING, Words
+from stages.action_spaces.tasked import Question
 from stages.action_spaces.trie import Trie
 from stages.core.errors import InputError
-from stages.core.sections import SemanticIdPolicy
+from stages.core.spelling_sections import SemanticIdPolicy
 from stages.corpus.histories import Histories, Ints
 from stages.policy.constrained import output_logits
 from stages.semantic_ids.table import read_alike, read_codes

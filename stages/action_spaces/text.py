@@ -16,23 +16,23 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.action_spaces.base import Asking, Pool, Prompts, Question, Walk, pad
+from stages.action_spaces.base import Asking, Pool, Prompts, Walk, pad
 from stages.action_spaces.line_walk import LineWalk
 from stages.action_spaces.name_walk import NameWalk
+from stages.action_spaces.pools import spelled_pool, with_wanted
+from stages.action_spaces.prompt_tokens import WHERE, PromptTokens
+from stages.action_spaces.tasked import Question
 from stages.core.errors import InputError
 from stages.core.schema import TASK_FILES
-from stages.core.sections import TextPolicy
+from stages.core.spelling_sections import TextPolicy
 from stages.corpus.histories import Histories, Ints
 from stages.policy.backbone import output_rows
 from stages.policy.constrained import output_logits
 from stages.policy.weights import loading
-from stages.rendering.chat import chat_form
 from stages.rendering.names import SEPARATOR
-from stages.rendering.prompts import Parts, Renderer
+from stages.rendering.prompts import Renderer
 from stages.rendering.table import read_text
 from stages.rendering.task_prompts import TaskRenderer
-
-WHERE = "text.policy, or the backbone's spaces.text.policy"  # the key that decides
 
 
 class Actions:
@@ -60,21 +60,21 @@ class Actions:
                 tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
             self.new_tokens = len(tokenizer)
         self.tokenizer = tokenizer
-        self.chat = tuple(self._ids(part, control=True) for part in chat_form(tokenizer))
-        self._known: dict[str, Ints] = {}
+        self.spelling = PromptTokens(tokenizer)
         self._check()
         self.fingerprint = hashlib.sha256(self.names.tobytes()).hexdigest()[:16]
 
     def _check(self) -> None:
         """Raise InputError where names cannot be told apart in tokens, or pools leave a prompt no room."""
-        if not len(self._ids(SEPARATOR)):
+        if not len(self.spelling.of(SEPARATOR)):
             raise InputError("the backbone's tokenizer has no token for a line break; take another backbone")
         _, first, twins = np.unique(self.names, axis=0, return_index=True, return_inverse=True)
         if len(first) < self.item_count:
             one = int(np.flatnonzero(first[twins.ravel()] != np.arange(self.item_count))[0])
             pair = [self.renderer.names[item] for item in (first[twins.ravel()[one]], one)]
             raise InputError(f"the backbone's tokenizer spells two names alike, {pair[0]!r} and {pair[1]!r}")
-        length = np.array([len(self._line(line + "\n")) for line in self.renderer.lines] + [0])  # the last for none
+        lines = (f"{line}\n" for line in self.renderer.lines)
+        length = np.array([*(len(self.spelling.line(line)) for line in lines), 0])  # the last for none
         longest = int(length[self.pools].sum(1).max())
         if longest > self.policy.max_tokens:
             raise InputError(
@@ -85,8 +85,8 @@ class Actions:
     @cached_property
     def names(self) -> Ints:
         """[N, D] tokens of each item's name and the line break behind it, -1 behind the last."""
-        end = self._ids(SEPARATOR)
-        rows = [np.concatenate([self._ids(name), end]) for name in self.renderer.names]
+        end = self.spelling.of(SEPARATOR)
+        rows = [np.concatenate([self.spelling.of(name), end]) for name in self.renderer.names]
         return pad(rows, -1)[0].numpy()
 
     def to(self, device: torch.device | str) -> Self:
@@ -111,7 +111,7 @@ class Actions:
             pools = np.stack([with_wanted(own, items, np.random.default_rng(at)) for at, own, items in triples])
         rows = [self._prompt(*context, own, asking) for context, own in zip(contexts.tolist(), pools, strict=True)]
         tokens, mask = pad(rows, 0)
-        return Prompts(tokens, mask, torch.full((len(rows), 1), -1), pool=self._pool(pools))
+        return Prompts(tokens, mask, torch.full((len(rows), 1), -1), pool=spelled_pool(pools, self.names))
 
     def walk(self, prompts: Prompts, slates: int, length: int) -> Walk:
         """Begin slates of candidates, or of lines. Raises InputError where a pool holds fewer than `length`."""
@@ -167,24 +167,27 @@ class Actions:
     def _prompt(self, user: int, position: int, pool: Ints, asking: Asking) -> Ints:
         """Tokens of a context's prompt."""
         parts = self.renderer.parts(user, position, pool[pool >= 0], asking.slate_length)
-        return self._fitted(parts, asking.history_items, f"user {user}")
+        return self.spelling.fitted(parts, asking.history_items, self.policy.max_tokens, f"user {user}")
 
     def task_prompts(self, asked: list[Question]) -> Prompts:
         """Prompts of RecIF's tasks and their pools. Nothing is banned."""
         rows = []
         for own in asked:
             parts = self.tasks.parts(own.task, own.condition, own.shown, own.pool, own.candidate, own.behaviours)
-            rows.append(self._fitted(parts, len(parts.history), f"a sample of {own.task}"))
+            whose = f"a sample of {own.task}"
+            rows.append(self.spelling.fitted(parts, len(parts.history), self.policy.max_tokens, whose))
         tokens, mask = pad(rows, 0)
-        pools = None if asked[0].pool is None else self._pool(pad([own.pool for own in asked], -1)[0].numpy())
-        return Prompts(tokens, mask, torch.full((len(rows), 1), -1), pool=pools)
+        pool = None
+        if asked[0].pool is not None:
+            pool = spelled_pool(pad([own.pool for own in asked], -1)[0].numpy(), self.names)
+        return Prompts(tokens, mask, torch.full((len(rows), 1), -1), pool=pool)
 
     @cached_property
     def answers(self) -> Ints | None:
         """[2] tokens of yes and no, where the corpus has tasks. Raises InputError where they begin alike."""
         if not self.has_tasks:
             return None
-        found = np.array([self._ids(word)[0] for word in ("yes", "no")])
+        found = np.array([self.spelling.of(word)[0] for word in ("yes", "no")])
         if found[0] == found[1]:
             raise InputError("the backbone's tokenizer begins `yes` and `no` alike; take another backbone")
         return found
@@ -197,62 +200,3 @@ class Actions:
     def standing_for(self, items: Ints) -> Ints:
         """Names are all different."""
         return items
-
-    def _fitted(self, parts: Parts, history_items: int, whose: str) -> Ints:
-        """Tokens of a prompt; the history's oldest items are left out to keep to max_tokens."""
-        before = [self._ids(line) for line in parts.head.splitlines(keepends=True)]
-        behind = [self._line(line) for line in parts.tail.splitlines(keepends=True)]
-        room = self.policy.max_tokens - sum(map(len, (*self.chat, *before, *behind)))
-        if room < 0:
-            raise InputError(
-                f"the prompt of {whose} has {self.policy.max_tokens - room} tokens without any history, more than "
-                f"max_tokens {self.policy.max_tokens} ({WHERE}); raise that, or lower text.pool_size "
-                "(of a task, text.tasks.pool_size)"
-            )
-        shown: list[Ints] = []
-        for line in reversed(parts.history[-history_items:]):
-            own = self._line(line)
-            if (room := room - len(own)) < 0:
-                break
-            shown.append(own)
-        return np.concatenate([self.chat[0], *before, *reversed(shown), *behind, self.chat[1]])
-
-    def _line(self, line: str) -> Ints:
-        """Tokens of a line; those of the items are met again and again."""
-        if line not in self._known:
-            self._known[line] = self._ids(line)
-        return self._known[line]
-
-    def _ids(self, text: str, control: bool = False) -> Ints:
-        """Tokens of a text; what looks like a control token in it, such as a title, is one where `control` says so."""
-        found = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not control)
-        return np.array(found, dtype=np.int64)
-
-    def _pool(self, pools: Ints) -> Pool:
-        """Candidates [B, N] spelled by the tokens of their pool."""
-        tokens = np.where(pools[..., None] >= 0, self.names[pools], -1)  # [B, N, D]
-        tokens = tokens[..., : max(1, int((tokens >= 0).sum(2).max()))]
-        columns, spelled = [], np.full(tokens.shape, -1, dtype=np.int64)
-        for row, own in enumerate(tokens):
-            distinct, number = np.unique(own[own >= 0], return_inverse=True)
-            columns.append(distinct)
-            spelled[row][own >= 0] = number
-        return Pool(torch.from_numpy(pools), pad(columns, 0)[0], torch.from_numpy(spelled))
-
-
-def with_wanted(pool: Ints, wanted: Ints, generator: np.random.Generator) -> Ints:
-    """A pool [N] that holds the items `wanted` [J], -1 for none.
-
-    Missing ones take the place of its last others, and stand anywhere: at the end they would give themselves away.
-    """
-    missing = np.setdiff1d(wanted[wanted >= 0], pool)
-    if not len(missing):
-        return pool
-    here = pool[pool >= 0]
-    spare = max(0, len(here) + len(missing) - len(pool))
-    others = np.flatnonzero(~np.isin(here, wanted))
-    assert spare <= len(others), "a pool has at least as many candidates as a slate has items"
-    kept = np.delete(here, others[len(others) - spare :])
-    place = np.concatenate([np.arange(len(kept)), generator.uniform(-1, len(kept), len(missing))])
-    mixed = np.concatenate([kept, missing])[np.argsort(place, kind="stable")]
-    return np.concatenate([mixed, np.full(len(pool) - len(mixed), -1)])

@@ -5,7 +5,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.baselines.base import GivenModels
 from stages.core.errors import InputError
-from stages.core.sections import Ids
+from stages.core.spelling_sections import Ids
 from stages.core.stage import log, progress
 from stages.corpus.histories import Ints
 from stages.semantic_ids import rqvae

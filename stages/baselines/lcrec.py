@@ -19,7 +19,7 @@ from stages.baselines.base import GivenModels, Outcome
 from stages.baselines.loop import Schedule
 from stages.core.language_models import Backbone
 from stages.core.section import BeamSection, Count, NotNegative, Rate, Section
-from stages.core.sections import Ids
+from stages.core.spelling_sections import Ids
 
 AXIS = "generative_baselines"
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from stages.baselines.base import GivenModels, Outcome
 from stages.baselines.loop import Schedule
 from stages.core.section import BeamSection, Count
-from stages.core.sections import Ids
+from stages.core.spelling_sections import Ids
 
 AXIS = "generative_baselines"
 

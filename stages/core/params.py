@@ -24,19 +24,8 @@ from stages.core.corpora import Corpus
 from stages.core.errors import InputError, one_of
 from stages.core.language_models import Backbone
 from stages.core.section import Name
-from stages.core.sections import (
-    Encoder,
-    Evaluate,
-    Figure3,
-    Harvest,
-    Recommend,
-    Rewards,
-    Rl,
-    SemanticId,
-    Sft,
-    Tabulate,
-    Text,
-)
+from stages.core.sections import Evaluate, Figure3, Harvest, Recommend, Rewards, Rl, Sft, Tabulate
+from stages.core.spelling_sections import Encoder, SemanticId, Text
 
 Model = TypeVar("Model", bound=BaseModel)
 

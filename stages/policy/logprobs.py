@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import ActionSpace, Prompts, Question, Slates, Tasked
+from stages.action_spaces.base import ActionSpace, Prompts, Slates
+from stages.action_spaces.tasked import Question, Tasked
 from stages.policy.constrained import entropy, log_softmax, output_logits
 from stages.policy.sharing import read_at_once
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import Question, Tasked
+from stages.action_spaces.tasked import Question, Tasked
 from stages.corpus.recif_parts import JUDGING
 from stages.corpus.task_samples import Sample, shown_last
 from stages.policy.logprobs import answer_logits, spell

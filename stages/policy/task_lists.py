@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.action_spaces.base import Prompts, Question, Tasked
+from stages.action_spaces.base import Prompts
+from stages.action_spaces.tasked import Question, Tasked
 from stages.core.schema import slate_table
 from stages.core.sections import Recommend
 from stages.core.stage import progress

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.core.sections import TaskPrompts
+from stages.core.spelling_sections import TaskPrompts
 from stages.corpus.histories import Ints
 from stages.corpus.recif_parts import BEHAVIOURS
 from stages.rendering import templates as words

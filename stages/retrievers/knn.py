@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from stages.baselines import transitions
-from stages.core.sections import Fill
+from stages.core.spelling_sections import Fill
 from stages.corpus.histories import Histories, Ints
 from stages.retrievers.visible import visible_counts
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from stages.core.sections import Fill
+from stages.core.spelling_sections import Fill
 from stages.corpus.histories import Histories, Ints
 from stages.retrievers.visible import visible_counts
 

@@ -8,7 +8,7 @@ turns, as in k-means, ROUNDS times at most.
 
 import numpy as np
 
-from stages.core.sections import SemanticId
+from stages.core.spelling_sections import SemanticId
 from stages.semantic_ids.quantised import Floats, Ints, Quantised, kmeans, residual, squared_distance
 
 ROUNDS = 20  # of moving the centres to their items

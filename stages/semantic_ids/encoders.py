@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from stages.core.errors import InputError, one_of
-from stages.core.sections import Encoder
+from stages.core.spelling_sections import Encoder
 from stages.corpus.wheel import Wheel
 from stages.corpus.wheel import fetch as fetch_wheel
 

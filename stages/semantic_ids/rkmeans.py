@@ -1,6 +1,6 @@
 """Residual k-means: each level clusters what the levels before it left over (OneRec, arXiv 2506.13695: RQ-Kmeans)."""
 
-from stages.core.sections import SemanticId
+from stages.core.spelling_sections import SemanticId
 from stages.semantic_ids.quantised import Floats, Ints, Quantised, kmeans, residual
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.core.sections import Ids, RqVae
 from stages.core.seeding import derived_seed
+from stages.core.spelling_sections import Ids, RqVae
 from stages.semantic_ids.quantised import Floats, Ints, Quantised, kmeans
 
 
