@@ -1,8 +1,8 @@
 """A log in RecIF's files, of any size: what benchmarks/prepare.py --recif prepares.
 
 At full size 200,000 users, 13.1 million videos, 178,000 advertisements, 2.06 million products; 94.4, 5.3 and 20.1
-million interactions in the published proportions, behaviours at the published rates, captions of 60 characters, counts
-of every Semantic ID, and test files with as many rows and as long histories as the published ones.
+million interactions in the published proportions, behaviours at the published rates, keywords, captions of 60
+characters, counts of every Semantic ID, and test files with as many rows and as long histories as the published ones.
 """
 
 import json
@@ -22,6 +22,7 @@ from stages.corpus.recif_files import (
     RELEASE,
     TESTS,
 )
+from stages.corpus.recif_keywords import COLUMN as KEYWORDS
 from stages.corpus.recif_parts import CODES
 
 FULL, USERS = 120_000_000, 200_000
@@ -38,6 +39,7 @@ ROWS = {
     "label_pred": 346_190,
 }
 SHOWN = {"video": 458, "ad": 130, "product": 200, "label_cond": 50, "interactive": 100, "label_pred": 50}
+WORDS = 5  # keywords of a user
 BLOCK, PEOPLE = 1 << 20, 1 << 11
 OFFSET = {"video": 0, "ad": ITEMS["video"], "goods": 0}
 
@@ -115,6 +117,8 @@ def _draw_release(path: Path, users: int, items: dict[str, int], generator: np.r
                 values = ids(chosen)
                 padded = when == "hist" and name != "video"
                 columns[f"{when}_{name}_pid"] = _lists(values.astype(np.float64) if padded else values, length)
+                if (when, name) == ("hist", "video"):
+                    columns[KEYWORDS] = pa.array(_keywords(values, length, generator))
                 for behaviour, rate in RATES.items() if name == "video" else ():
                     columns[f"{when}_video_{behaviour}"] = _lists(
                         (generator.random(total) < rate).astype(np.int64), length
@@ -124,6 +128,15 @@ def _draw_release(path: Path, users: int, items: dict[str, int], generator: np.r
         writer.write_table(table)
     assert writer is not None
     writer.close()
+
+
+def _keywords(pids: np.ndarray, length: np.ndarray, generator: np.random.Generator) -> list[str]:
+    """What users did under keywords, as JSON: WORDS of them each, with ten videos of their histories at most."""
+    told = []
+    for own in np.split(pids, np.cumsum(length)[:-1]):
+        words = generator.integers(1_000, size=WORDS)
+        told.append(json.dumps({f"word {word}": own[place::WORDS][:10].tolist() for place, word in enumerate(words)}))
+    return told
 
 
 def _draw_tests(path: Path, task: str, rows: int, items: dict[str, int], generator: np.random.Generator) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import recif_log
 from stages import prepare
 from stages.core.errors import InputError
 from stages.corpus import recif, recif_captions, recif_counts, recif_files, recif_fixture
@@ -593,3 +594,14 @@ def test_users_of_the_drawn_set_do_not_leak(drawn: Found) -> None:
     assert not held_out & {histories.users["user_id"][user].as_py() for user in learnt}
     assert histories.train_count.sum() == histories.train_length.sum()
     assert (histories.test >= 0).sum() == len(held_out)
+
+
+def test_the_benchmarks_log_is_read(tmp_path: Path) -> None:
+    """benchmarks/recif_log.py writes every file and column that is read."""
+    recif_log.draw(tmp_path / "raw", 20_000)
+    folder, found = made(tmp_path / "raw")
+    assert {task: dict(rest)["kept"] for task, *rest in found["tasks"]} == {
+        task: max(5, round(rows * 20_000 / recif_log.FULL)) for task, rows in recif_log.ROWS.items()
+    }
+    assert len(pd.read_parquet(folder / "keywords.parquet")) > 50
+    assert pd.read_parquet(folder / "interactions.parquet")["longview"].mean() > 0.1
