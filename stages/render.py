@@ -8,6 +8,7 @@ tasks also samples of the logs and pools of the test rows, of each task's domain
     python -m stages.render --dataset ml-100k
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from stages.rendering.profiles import user_profiles
 from stages.rendering.prompts import Renderer
 from stages.rendering.table import Text, item_table, known_times, pool_table, user_table
 from stages.rendering.task_prompts import TaskRenderer
+from stages.retrievers.base import BaseRetriever
 from stages.retrievers.pools import mix
 from stages.retrievers.quotas import quotas
 from stages.retrievers.report import describe, every_context
@@ -88,17 +90,20 @@ def main(dataset: str) -> None:
 def drawn(settings: Params, histories: Histories, visible: Ints, exclude_seen: bool) -> Ints:
     """Pools [interactions, N] for every context."""
     shares = quotas(settings.text.retrievers, settings.text.pool_size)
-    retrievers = [params.load_module("retrievers", name, "text.retrievers") for name in shares]
+    drawing = retrievers(settings, shares, histories, visible)
     contexts, size = every_context(histories), settings.text.pool_size
     pools: npt.NDArray[Any] = np.empty((len(contexts), size), dtype=np.int32)  # as they are written
     for start in stage.progress(range(0, len(contexts), PART), "pools"):
         part = contexts[start : start + PART]
-        lists = [
-            each.candidates(histories, visible, part, size, exclude_seen, settings.text.transitions)
-            for each in retrievers
-        ]
+        lists = [each.candidates(part, size, exclude_seen) for each in drawing]
         pools[start : start + PART] = mix(lists, list(shares.values()))
     return pools
+
+
+def retrievers(settings: Params, names: Iterable[str], histories: Histories, visible: Ints) -> list[BaseRetriever]:
+    """The retrievers of these names over the first visible[u] items of each user u."""
+    modules = [params.load_module("retrievers", name, "text.retrievers") for name in names]
+    return [module.Retriever(histories, visible, settings.text.transitions) for module in modules]
 
 
 def of_tasks(settings: Params, asked: Tasks, histories: Histories, visible: Ints) -> Drawn:
@@ -107,11 +112,8 @@ def of_tasks(settings: Params, asked: Tasks, histories: Histories, visible: Ints
     log = replace(histories, item=alike[histories.item])
     logs = Logs.of(log, asked, visible, lambda items: alike[items])
     shares = quotas(settings.text.retrievers, settings.text.tasks.pool_size)
-    scorers = [
-        params.load_module("retrievers", name, "text.retrievers").Scorer(log, visible, settings.text.transitions)
-        for name in shares
-    ]
-    pools = ShownPools.of(log, visible, logs.parts, logs.keywords, scorers, list(shares.values()))
+    drawing = retrievers(settings, shares, log, visible)
+    pools = ShownPools.of(log, visible, logs.parts, logs.keywords, drawing, list(shares.values()))
     stage.log.info("pools of tasks")
     return draw_tasks(logs, asked, pools, settings.text.tasks.draws)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core.spelling_sections import Fill
-from stages.retrievers import knn, pools, popularity, transitions
+from stages.retrievers import base, knn, pools, popularity, transitions
 from stages.retrievers.quotas import quotas
 from tests.small_policy import logged
 
@@ -67,7 +67,7 @@ def small_log(seed: int, again: bool = False):
 @given(seed=st.integers(0, 10_000))
 def test_the_users_own_history_is_left_out(module, naive, seed):
     histories, visible, contexts = small_log(seed)
-    found = module.candidates(histories, visible, contexts, 14, True, COUNTS)
+    found = module.Retriever(histories, visible, COUNTS).candidates(contexts, 14, True)
     for (user, position), row in zip(contexts, found, strict=True):
         seen = set(histories.item[histories.offsets[user] :][:position].tolist())
         want = {
@@ -88,7 +88,7 @@ def test_the_users_own_history_is_left_out(module, naive, seed):
 def test_where_items_come_back_and_none_is_hidden(module, naive, seed):
     """What the user's own history holds anywhere is taken off; for neighbours, what a user has twice counts once."""
     histories, visible, contexts = small_log(seed, again=True)
-    found = module.candidates(histories, visible, contexts, 4, False, COUNTS)
+    found = module.Retriever(histories, visible, COUNTS).candidates(contexts, 4, False)
     for (user, position), row in zip(contexts, found, strict=True):
         want = naive(histories, visible, user, position, COUNTS)
         best = (sorted(want.values(), reverse=True) + [0.0] * 4)[:4]
@@ -103,17 +103,17 @@ def test_scores_of_lists_are_as_if_the_user_had_no_log(module, seed):
     """Behind any items, whether the user has them or not; and for somebody in no log nothing is taken off."""
     histories, visible, _ = small_log(seed, again=True)
     lists = [np.random.default_rng(seed + user).integers(9, size=user) for user in range(5)]  # one shows nothing
-    found = module.Scorer(histories, visible, COUNTS).scores(np.arange(5), lists).toarray()
+    found = module.Retriever(histories, visible, COUNTS).scores(np.arange(5), lists).toarray()
     for user in range(5):
         without = np.where(np.arange(5) == user, 0, visible)
-        want = module.Scorer(histories, without, COUNTS).scores(np.array([-1]), lists[user : user + 1]).toarray()
+        want = module.Retriever(histories, without, COUNTS).scores(np.array([-1]), lists[user : user + 1]).toarray()
         assert found[user] == pytest.approx(want[0], abs=1e-8)
 
 
 def test_a_users_future_is_not_in_his_counts():
     """0 1 0 2 is all there is of 0: after the first 0 nothing is known, and popularity ranks."""
     histories = logged([0, 1, 0, 2, 3, 3, 3], [0] * 7, [4, 3], [4, 3])
-    found = transitions.candidates(histories, np.array([4, 3]), np.array([[0, 1]]), 1, False, COUNTS)
+    found = transitions.Retriever(histories, np.array([4, 3]), COUNTS).candidates(np.array([[0, 1]]), 1, False)
     assert found.tolist() == [[3]]
 
 
@@ -122,7 +122,7 @@ def test_neighbours_by_hand():
     of the one user with 2 and the two users with 0: 1 / sqrt(2). 3 is had with it by nobody else.
     """
     histories = logged([0, 1, 0, 1, 2, 2, 3], [0] * 7, [2, 3, 2], [2, 3, 2])
-    found = knn.candidates(histories, np.array([2, 3, 2]), np.array([[2, 1]]), 3, True, COUNTS)
+    found = knn.Retriever(histories, np.array([2, 3, 2]), COUNTS).candidates(np.array([[2, 1]]), 3, True)
     assert found.tolist() == [[0, 1, 3]]
     owned = knn.visible_items(histories, np.array([2, 3, 2]))
     users = np.array([2, 2, 2, 1] + [0] * 10)
@@ -133,13 +133,13 @@ def test_neighbours_by_hand():
 
 def test_largest_keeps_ties():
     scores = knn.sparse.csr_array(np.array([[3.0, 1, 2, 2, 0], [0, 0, 5, 0, 0]]))
-    assert knn.largest(scores, 2).toarray().tolist() == [[3, 0, 2, 2, 0], [0, 0, 5, 0, 0]]
+    assert base.largest(scores, 2).toarray().tolist() == [[3, 0, 2, 2, 0], [0, 0, 5, 0, 0]]
 
 
 def test_popularity_by_hand():
     """Visible: 0 1, 0 2, 0 1 3; counts 3, 2, 1, 1 for items 0 to 3. User 1 after 0 has 1 2 3 left."""
     histories = logged([0, 1, 2, 0, 2, 3, 0, 1, 3, 2], [0] * 10, [3, 3, 4], [3, 3, 4])
-    found = popularity.candidates(histories, np.array([2, 2, 3]), np.array([[1, 1], [2, 0]]), 4, True, COUNTS)
+    found = popularity.Retriever(histories, np.array([2, 2, 3]), COUNTS).candidates(np.array([[1, 1], [2, 0]]), 4, True)
     assert found[:, : histories.item_count].tolist()[0][:3] == [1, 2, 3]
     assert found[1].tolist()[:4] == [0, 1, 2, 3]
 

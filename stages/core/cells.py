@@ -17,7 +17,7 @@ STAGES = Path(__file__).parents[1]
 ABLATED = "sage"  # the optimizer that `ablations` take parts from
 STILL = "sft"  # the optimizer that takes no step
 SECOND = "_round2"  # behind an optimizer's name
-OFFERS = ("class Params(", "Params = ", "class Actions:", "def read(", "def quantise(", "def candidates(")
+OFFERS = ("class Params(", "Params = ", "class Actions:", "def read(", "def quantise(", "class Retriever(")
 
 BASELINES = {"baselines": "baseline", "sequential_baselines": "sequential", "generative_baselines": "generative"}
 """The axes of baselines, by what they learn from, and the stage of each: nothing, item numbers, text."""

@@ -15,42 +15,20 @@ from scipy import sparse
 from stages.baselines import transitions
 from stages.core.spelling_sections import Fill
 from stages.corpus.histories import Histories, Ints
-from stages.retrievers.visible import visible_counts
-
-ROWS = 1024  # contexts ranked at once
+from stages.retrievers.base import BaseRetriever
 
 
-def candidates(
-    histories: Histories, visible: Ints, contexts: Ints, size: int, exclude_seen: bool, counts: Fill
-) -> Ints:
-    """The best `size` items of contexts [C, 2] (user, position): [C, size], -1 behind the last.
-
-    visible [U]: the first items of each user that may be counted. counts: `window` has no part in it.
-    """
-    scorer, popularity = Scorer(histories, visible, counts), visible_counts(histories, visible)
-    found = np.empty((len(contexts), size), dtype=np.int64)
-    for start in range(0, len(contexts), ROWS):
-        part = contexts[start : start + ROWS]
-        before = histories.items_before(part)
-        scores = scorer.scores(part[:, 0], before)
-        hidden = before if exclude_seen else None
-        scores = largest(scores, size + (max(map(len, before)) if exclude_seen else 0))
-        found[start : start + ROWS] = transitions.rank_items(scores, hidden, popularity, size)[0]
-    return found
-
-
-class Scorer:
-    """What the counts say of any item beside others; see `candidates`."""
+class Retriever(BaseRetriever):
+    """What the counts say of any item beside others; their `window` has no part in it."""
 
     def __init__(self, histories: Histories, visible: Ints, counts: Fill) -> None:
+        super().__init__(histories, visible, counts)
         owned = visible_items(histories, visible)
         self.users = np.bincount(owned.indices, minlength=histories.item_count)
         self.together = sparse.csr_array(owned.T @ owned - sparse.diags_array(self.users, dtype=np.float64))
         self.owned = sparse.vstack([owned, sparse.csr_array((1, owned.shape[1]))], format="csr")  # nobody, at the end
-        self.counts = counts
 
     def scores(self, users: Ints, lists: Sequence[Ints]) -> sparse.csr_array:
-        """[C, N] behind each list of items, oldest first, of users [C] who are not counted; -1 for one in no log."""
         own = self.owned[np.where(users < 0, self.owned.shape[0] - 1, users)]
         return neighbours(self.together, self.users, own, lists, self.counts)
 
@@ -97,14 +75,3 @@ def over_root(values: sparse.csr_array, users: Ints, own: sparse.csr_array) -> s
     scaled.data *= by_all[scaled.indices]
     mine.data *= (by_others - by_all)[mine.indices]
     return sparse.csr_array(scaled + mine)
-
-
-def largest(scores: sparse.csr_array, count: int) -> sparse.csr_array:
-    """The `count` largest of each row, and what ties with the last of them: ranking all of a row takes long."""
-    kept = np.ones(len(scores.data), dtype=bool)
-    for start, end in zip(scores.indptr[:-1], scores.indptr[1:], strict=True):
-        if end - start > count:
-            row = scores.data[start:end]
-            kept[start:end] = row >= np.partition(row, -count)[-count]
-    row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
-    return sparse.coo_array((scores.data[kept], (row[kept], scores.indices[kept])), shape=scores.shape).tocsr()

@@ -6,7 +6,6 @@ keyword is asked for, what others did under it comes first, up to half of the po
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -16,6 +15,7 @@ from stages.corpus.histories import Histories, Ints
 from stages.corpus.recif_parts import PARTS
 from stages.corpus.task_samples import Sample
 from stages.corpus.tasks import DOMAIN, RECOMMENDING
+from stages.retrievers.base import BaseRetriever
 from stages.retrievers.keywords import Keywords, Under
 from stages.retrievers.pools import mix
 from stages.retrievers.visible import visible_counts
@@ -27,8 +27,7 @@ ROWS = 1024  # samples ranked at once
 class ShownPools:
     """Retrievers over one corpus."""
 
-    scorers: Sequence[Any]
-    """`Scorer`s of the retrievers."""
+    retrievers: Sequence[BaseRetriever]
     quotas: Sequence[int]
     """Places of a pool that each fills first."""
     popularity: Ints  # [N] in the visible log
@@ -42,7 +41,7 @@ class ShownPools:
         visible: Ints,
         parts: np.ndarray,
         keywords: Keywords,
-        scorers: Sequence[Any],
+        retrievers: Sequence[BaseRetriever],
         quotas: Sequence[int],
     ) -> "ShownPools":
         """Retrievers over histories and keywords of items that stand for their ids.
@@ -57,7 +56,7 @@ class ShownPools:
             own = [index for index, part in enumerate(PARTS) if part.endswith(DOMAIN[task])]
             domains[task] = np.unique(histories.item[seen & np.isin(parts, own)])
         counts, under = visible_counts(histories, visible), Under.of(histories, visible, keywords)
-        return cls(scorers, quotas, counts, domains, under)
+        return cls(retrievers, quotas, counts, domains, under)
 
     def draw(self, samples: Sequence[Sample]) -> list[Ints]:
         """A pool for each sample of a recommending task, best first."""
@@ -73,7 +72,7 @@ class ShownPools:
     def _pools(self, task: str, samples: list[Sample]) -> Ints:
         users = np.array([own.user for own in samples])
         shown, size = [own.shown for own in samples], sum(self.quotas)
-        lists = [self._best(task, scorer.scores(users, shown), size) for scorer in self.scorers]
+        lists = [self._best(task, each.scores(users, shown), size) for each in self.retrievers]
         if task != "interactive":
             return mix(lists, self.quotas)
         first = self._best(task, self.under.by_others(samples), size // 2, least=1)

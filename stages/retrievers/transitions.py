@@ -14,39 +14,19 @@ from scipy import sparse
 from stages.baselines import transitions
 from stages.core.spelling_sections import Fill
 from stages.corpus.histories import Histories, Ints
-from stages.retrievers.visible import visible_counts
-
-ROWS = 1024  # contexts ranked at once
+from stages.retrievers.base import BaseRetriever
 
 
-def candidates(
-    histories: Histories, visible: Ints, contexts: Ints, size: int, exclude_seen: bool, counts: Fill
-) -> Ints:
-    """The best `size` items of contexts [C, 2] (user, position): [C, size], -1 behind the last.
-
-    visible [U]: the first items of each user that may be counted.
-    """
-    scorer, popularity = Scorer(histories, visible, counts), visible_counts(histories, visible)
-    found = np.empty((len(contexts), size), dtype=np.int64)
-    for start in range(0, len(contexts), ROWS):
-        part = contexts[start : start + ROWS]
-        before = histories.items_before(part)
-        hidden = before if exclude_seen else None
-        scores = scorer.scores(part[:, 0], before)
-        found[start : start + ROWS] = transitions.rank_items(scores, hidden, popularity, size)[0]
-    return found
-
-
-class Scorer:
-    """What the counts say of any item behind others; see `candidates`."""
+class Retriever(BaseRetriever):
+    """What the counts say of any item behind others."""
 
     def __init__(self, histories: Histories, visible: Ints, counts: Fill) -> None:
+        super().__init__(histories, visible, counts)
         self.params = transitions.Params(**counts.model_dump(), list_length=1)
         self.matrix = transitions.transition_matrix(replace(histories, train_length=visible), counts.window)
         self.own = OwnPairs(histories, visible, counts.window)
 
     def scores(self, users: Ints, lists: Sequence[Ints]) -> sparse.csr_array:
-        """[C, N] behind each list of items, oldest first, of users [C] who are not counted; -1 for one in no log."""
         params = self.params
         scores = transitions.scores(self.matrix, lists, params)
         scores = scores - self.own.scores(users, lists, params.last_items, params.decay)
