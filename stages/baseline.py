@@ -22,7 +22,7 @@ def main(dataset: str, baseline: str, seed: int) -> None:
     users = {split: corpus.judged(split, None, seed) for split in SPLITS}
     tasks, exclude_seen = tasks_of(paths.corpus(dataset)), settings.corpus(dataset).exclude_seen
     if tasks is not None:
-        corpus = replace(corpus, feedback_known=tasks.behaviours_known())
+        corpus = replace(corpus, feedback_known=tasks.longviews_known())
     ranker = module.ranker(corpus, own)
     lists = {
         asked.split: asked.answered(ranker) for asked in everything(corpus, users, tasks, exclude_seen, own.list_length)

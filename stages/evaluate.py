@@ -99,9 +99,14 @@ def task_figures(
     tables, domains = [], asked.domain_sids(corpus)
     for task in (*RECOMMENDING, JUDGING):
         own = slates.filter(pc.equal(slates["split"], split_of(task)))
-        if not own.num_rows:
-            continue
         table = asked.table(task)
+        if not own.num_rows:
+            if task != JUDGING and table.num_rows:
+                raise InputError(f"{where}: no lists of split {split_of(task)}; make the slates again")
+            if table.num_rows:
+                nothing = {"auc": [np.nan] * 3, "samples": [table.num_rows], "without_score": [table.num_rows]}
+                figures[task] = {"label": nothing}
+            continue
         found = parse_task(own, table.num_rows, corpus.item_count, split_of(task), where)
         for decoder, lists in found.items():
             drawing = settings.resamples, settings.confidence, numpy_generator(settings.seed, "evaluate", "tasks")

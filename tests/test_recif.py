@@ -188,21 +188,22 @@ def test_null_lists_are_empty_and_null_behaviours_are_none(tmp_path: Path) -> No
 
 
 def test_videos_of_unknown_behaviours_are_told(tmp_path: Path) -> None:
-    """A null list of any behaviour leaves the part's behaviours unknown, a null in a list and no videos do not; what
-    stands before a part in the log is its own.
+    """A null list of longviews, or a null in it, leaves the part's longviews unknown; one of another behaviour and no
+    videos do not. What stands before a part in the log is its own.
     """
     people = [
-        {**USERS[0], "hist_video_like": None, "target_video_longview": [None]},
-        {**USERS[1], "target_video_follow": None, "hist_video_forward": [0]},
-        user(902, 0, hist_ad=[14], hist_video=None, hist_video_like=None),
+        {**USERS[0], "hist_video_longview": None, "target_video_like": None},
+        {**USERS[1], "target_video_longview": [1, None], "hist_video_forward": [0]},
+        user(902, 0, hist_ad=[14], hist_video=None, hist_video_longview=None),
     ]
-    folder, _ = made(small_recif.write(tmp_path / "raw", people))
+    folder, found = made(small_recif.write(tmp_path / "raw", people))
     told = pd.read_parquet(folder / "domains.parquet")[["hist_video_known", "target_video_known"]]
     assert told.to_numpy().tolist() == [[False, True], [True, False], [True, True]]
+    assert dict(found["lists"])["lists: target_video_longview holds nulls"] == 1
     tasks = tasks_of(folder)
     assert tasks is not None
     # ads, products, the history's two videos, the target's | one of each, two targets, product and ad behind | one ad
-    assert tasks.behaviours_known().tolist() == [
+    assert tasks.longviews_known().tolist() == [
         *[True] * 4,
         False,
         False,
@@ -291,6 +292,8 @@ ASKED = [
     ("点赞：{sid} 用户不喜欢的视频", "not_interested"),
     ("请推荐用户会点赞的视频", "like"),  # nothing is shown
     ("点赞：{sid} 转发：{sid} 请推荐视频", ""),  # headings are no question
+    ("点赞：{sid}\n不感兴趣：\n请推荐用户会转发的视频", "forward"),  # nor are those of empty lists
+    ("点赞：{sid}\n不感兴趣：\n请推荐视频", ""),
     ("用户会点赞的视频？历史：{sid}", ""),
 ]
 
@@ -304,7 +307,28 @@ def test_the_behaviour_that_is_asked_for_stands_behind_what_is_shown(raw: Path) 
     assert told == [condition for _, condition in ASKED]
     counts = {task: dict(rest) for task, *rest in found["tasks"]}["label_cond"]
     asking = {name: counts[f"asking for {name}"] for name in (*BEHAVIOURS, "no behaviour")}
-    assert asking == {"longview": 1, "like": 1, "follow": 1, "forward": 1, "not_interested": 1, "no behaviour": 2}
+    assert asking == {"longview": 1, "like": 1, "follow": 1, "forward": 2, "not_interested": 1, "no behaviour": 3}
+
+
+def test_what_is_shown_under_which_heading_is_counted(raw: Path) -> None:
+    rows = [small_recif.row_with(sid(0, 0, 1), f"{sid(5, 2, 3)} 点赞：{sid(5, 2, 3)}{sid(5, 2, 3)} 请推荐视频")]
+    small_recif.write_test(raw, "label_cond", rows)
+    counts = {task: dict(rest) for task, *rest in made(raw)[1]["tasks"]}["label_cond"]
+    assert {name: counts[f"shown under {name}"] for name in ("no behaviour", "like", "longview")} == {
+        "no behaviour": 1,
+        "like": 2,
+        "longview": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"metadata": '["a"]'}, {"messages": '"said"'}, {"messages": '[{"role": "user", "content": ["a"]}]'}],
+    ids=["a list", "a text", "a list of texts"],
+)
+def test_rows_of_another_form_are_faults(raw: Path, broken: dict[str, str]) -> None:
+    small_recif.write_test(raw, "video", [small_recif.row_of("video") | broken])
+    assert "video_test.parquet: no row of video" in refusal(raw)
 
 
 def test_rows_without_a_keyword_are_counted(raw: Path) -> None:
@@ -374,6 +398,7 @@ def refusal(raw: Path, **own: Any) -> str:
 def test_without_a_token_the_terms_and_the_token_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_TOKEN", "RECIF_DIR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no login"))
     with pytest.raises(InputError, match=r"gated, and HF_TOKEN holds no token; accept its terms.*RECIF_DIR"):
         recif.download(settings(), tmp_path)
 
@@ -412,8 +437,25 @@ def test_files_come_from_a_folder(raw: Path, tmp_path: Path, monkeypatch: pytest
         recif_files.FILES
     )
     monkeypatch.setenv("RECIF_DIR", str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match=r"nowhere: no such folder .* name the folder"):
         recif.download(settings(), into)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("RECIF_DIR", str(tmp_path / "empty"))
+    with pytest.raises(InputError, match=r"none of RecIF's files is there .* name the folder"):
+        recif.download(settings(), into)
+    with pytest.raises(InputError, match=r"raw: no such folder .* run the download stage first"):
+        recif.read(tmp_path / "before" / "raw", settings())
+
+
+def test_a_stored_login_serves(raw: Path, tmp_path: Path, hub: hub_server.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    (tmp_path / "login").write_text("hf_stored")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "login"))
+    into = tmp_path / "into"
+    into.mkdir()
+    hub.folder = raw
+    recif.download(settings(), into)
+    assert hub.tokens == {"Bearer hf_stored"}
 
 
 def test_a_partial_download_is_named(raw: Path) -> None:

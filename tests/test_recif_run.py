@@ -106,6 +106,7 @@ def test_questions_show_what_official_prompts_name(inside: Path) -> None:
             if task == JUDGING:
                 assert tasks.ids.sid[own.candidate] == shown.pop()
             assert tasks.ids.sid[own.shown].tolist() == (shown if task in BY_BEHAVIOUR else shown[-30:])
+            assert own.behaviours.tolist() == table["behaviours"][row].as_py()[: len(shown)]
     behaviours = set(tasks.table("label_cond")["condition"].to_pylist())
     assert behaviours == {"longview", "like", "follow", "forward"}
 
@@ -170,7 +171,7 @@ def test_lists_by_behaviour_are_those_of_the_log(inside: Path) -> None:
 def test_what_nobody_knows_teaches_no_answer(inside: Path) -> None:
     """The drawn set has users whose behaviours are null in the history, in the targets or in both."""
     histories, tasks = asked()
-    known, unknown_users = tasks.behaviours_known(), 0
+    known, unknown_users = tasks.longviews_known(), 0
     logs = Logs.of(histories, tasks, histories.train_length, lambda items: items)
     for user in np.flatnonzero(histories.train_length):
         own = slice(histories.offsets[user], histories.offsets[user] + histories.train_length[user])

@@ -14,14 +14,14 @@ import yaml
 from stages import baseline, evaluate
 from stages.baselines import popularity
 from stages.baselines.task_asked import domain_items, of_tasks, slates
-from stages.core import paths
+from stages.core import params, paths
 from stages.core.errors import InputError
 from stages.core.files import write_table
 from stages.core.schema import slate_table
 from stages.corpus import recif_fixture
 from stages.corpus.histories import Shares, load
 from stages.corpus.recif_parts import BEHAVIOURS, JUDGING, PARTS
-from stages.corpus.task_samples import asked_samples
+from stages.corpus.task_samples import Sample, asked_samples, in_order
 from stages.corpus.tasks import RECOMMENDING, SPLITS, split_of, tasks_of
 from stages.measures import accuracy, diversity
 from tests import small_recif
@@ -69,6 +69,14 @@ def others(corpus: Any) -> list[pa.Table]:
 
 
 def write(tables: list[pa.Table], row: str) -> None:
+    """Slates of these lists, and of empty ones for the tasks that have none among them."""
+    tasks, given = tasks_of(paths.corpus(DATASET)), {own["split"][0].as_py() for own in tables}
+    assert tasks is not None
+    for task in RECOMMENDING:
+        if split_of(task) not in given:
+            count = tasks.table(task).num_rows
+            none = np.full((count, 10), -1)
+            tables = [*tables, slate_table(np.arange(count), split_of(task), "slate", none, np.zeros(none.shape))]
     write_table(paths.slates(DATASET, row, 1), pa.concat_tables(tables))
 
 
@@ -142,6 +150,18 @@ def test_empty_lists_count_as_misses_and_short_ones_have_no_large_cut(inside: Pa
     assert "pass@32" not in own
 
 
+def test_a_task_without_lists_is_refused_and_one_without_scores_is_counted(inside: Path) -> None:
+    corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
+    assert tasks is not None
+    write(others(corpus), "semantic_id-sft")
+    rows = tasks.table(JUDGING).num_rows
+    nothing = {"auc": [None] * 3, "samples": [rows], "without_score": [rows]}
+    assert measured("semantic_id-sft")["tasks"][JUDGING]["label"] == nothing
+    write_table(paths.slates(DATASET, "semantic_id-sft", 1), pa.concat_tables(others(corpus)))
+    with pytest.raises(InputError, match="no lists of split test_video"):
+        measured("semantic_id-sft")
+
+
 def test_a_sample_without_a_list_is_refused(inside: Path) -> None:
     corpus, tasks = load(paths.corpus(DATASET)), tasks_of(paths.corpus(DATASET))
     assert tasks is not None
@@ -192,7 +212,7 @@ def test_popularity_judges_by_views_of_known_behaviour(inside: Path) -> None:
     baseline.main(DATASET, "popularity", 1)
     tasks, corpus = tasks_of(paths.corpus(DATASET)), load(paths.corpus(DATASET))
     assert tasks is not None
-    known = tasks.behaviours_known() & corpus.in_training()
+    known = tasks.longviews_known() & corpus.in_training()
     assert 0 < known.sum() < corpus.in_training().sum()
     views = pd.DataFrame({"item": corpus.item, "long": corpus.feedback["longview"]})[known].groupby("item")["long"]
     about = domain_items(corpus, tasks)["video"]
@@ -280,6 +300,32 @@ def test_what_was_done_with_what_is_shown_is_read_off_the_headings(tmp_path: Pat
         assert len(own.shown) == 5
         assert own.behaviours.tolist() == [-1, like, like, forward, forward]
     assert not len(asked_samples(tasks, "video")[0].behaviours)
+
+
+def test_baselines_take_longviews_for_the_newest_and_pass_over_what_was_not_wanted() -> None:
+    """The prompt has longview, like, not_interested; the order of the lists says nothing of time."""
+    longview, like, dislike = map(BEHAVIOURS.index, ("longview", "like", "not_interested"))
+    shown, behaviours = np.array([4, 5, 6, 7, 8]), np.array([longview, longview, like, dislike, dislike])
+    own = Sample("label_cond", "like", shown, shown[:0], behaviours=behaviours)
+    assert in_order(own).tolist() == [6, 4, 5]
+    assert in_order(own._replace(behaviours=behaviours[:0])).tolist() == shown.tolist()
+
+
+@pytest.mark.parametrize("name", ["popularity", "transitions"])
+def test_a_task_without_rows_has_no_lists(tmp_path: Path, name: str) -> None:
+    """Every row lacks its messages, which `prepare` counts."""
+    raw = small_recif.write(tmp_path / "raw")
+    for task in ("video", JUDGING):
+        small_recif.write_test(raw, task, [small_recif.row_of(task) | {"messages": None}])
+    folder, _ = made(raw)
+    tasks, corpus = tasks_of(folder), load(folder)
+    assert tasks is not None
+    module = params.load_module("baselines", name, "baselines")
+    ranker = module.ranker(corpus, params.load().own[name])
+    for own in of_tasks(corpus, tasks):
+        items, scores = own.answered(ranker)
+        assert items.shape == scores.shape == (len(own.contexts), own.length)
+    assert not len(asked_samples(tasks, "video"))
 
 
 def test_candidates_without_a_score_are_no_rows() -> None:

@@ -72,15 +72,19 @@ def asked() -> Tasks:
 
 def test_pools_are_of_the_tasks_domain(inside: Path) -> None:
     """Items that their ids stand for, each once, that the log which SFT may see has in the domain."""
-    tasks, log = asked(), load(paths.corpus(DATASET))
+    tasks, log, kept = asked(), load(paths.corpus(DATASET)), params.load().sft
     part = np.array(PARTS)[tasks.parts()]
+    visible = divide(log, kept.holdback, kept.reserve, kept.min_items, seed=0).sft_length
+    place = np.arange(len(log.item)) - np.repeat(log.offsets[:-1], np.diff(log.offsets))
+    may_be_seen = place < np.repeat(visible, np.diff(log.offsets))
     lessons = drawn_samples(inside)
     assert lessons is not None
     first, second, third = (next(iter(lessons(epoch))).shown for epoch in range(3))
     assert not np.array_equal(first, second)
     assert np.array_equal(first, third)  # two draws
     for task in RECOMMENDING:
-        seen = tasks.ids.alike[log.item[[name.endswith(DOMAIN[task]) for name in part]]]
+        of_domain = np.array([name.endswith(DOMAIN[task]) for name in part])
+        seen = tasks.ids.alike[log.item[of_domain & may_be_seen]]
         pools = pools_of(inside, task)
         assert pools is not None
         assert len(pools) == tasks.table(task).num_rows

@@ -62,6 +62,8 @@ class Asked:
     def answered(self, ranker: "Ranker") -> Lists:
         """What a baseline says: lists; or the candidates as lists of one item, with NaN where there is no score."""
         if self.candidates is None:
+            if not len(self.contexts) or (self.among is not None and not len(self.among)):
+                return np.full((len(self.contexts), self.length), -1), np.zeros((len(self.contexts), self.length))
             return ranker.ranked(self)
         known, scores = np.flatnonzero(self.candidates >= 0), np.full(len(self.candidates), np.nan)
         if len(known):

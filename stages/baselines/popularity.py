@@ -51,7 +51,7 @@ class Popularity:
             for weights in (None, log.feedback["longview"][learnt_from])
         )
         about = slice(None) if asked.among is None else asked.among
-        mean = watched[about].sum() / views[about].sum()
+        mean = watched[about].sum() / max(1, views[about].sum())
         return np.asarray(((watched + mean) / (views + 1))[asked.candidates])
 
 

@@ -1,7 +1,7 @@
 """What a cell's slates hold: lists of the histories' users and, where the corpus has RecIF's tasks, of their samples.
 
-Of a sample a baseline is told what policies are told, the items that the prompt names, and neither condition nor
-keyword; it lists items of the task's domain alone.
+Of a sample a baseline is told the items that the prompt names, as policies are, but neither the condition nor the
+keyword that these are told as well; it lists items of the task's domain alone.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from stages.baselines.asked import Asked, Lists, of_users
 from stages.core.schema import slate_table
 from stages.corpus.histories import Histories, Ints
 from stages.corpus.recif_parts import JUDGING
-from stages.corpus.task_samples import asked_samples
+from stages.corpus.task_samples import asked_samples, in_order
 from stages.corpus.tasks import DOMAIN, RECOMMENDING, Tasks, split_of
 from stages.measures.tasks import CUTS
 
@@ -31,11 +31,11 @@ def of_tasks(histories: Histories, tasks: Tasks) -> list[Asked]:
     """Lists for the samples of every task, and of label_pred the candidates' scores."""
     about = domain_items(histories, tasks)
     found = [
-        Asked(split_of(task), [own.shown for own in asked_samples(tasks, task)], LENGTH, among=about[DOMAIN[task]])
+        Asked(split_of(task), list(map(in_order, asked_samples(tasks, task))), LENGTH, among=about[DOMAIN[task]])
         for task in RECOMMENDING
     ]
     judged = asked_samples(tasks, JUDGING)
-    shown, candidates = [own.shown for own in judged], np.array([own.candidate for own in judged], np.int64)
+    shown, candidates = list(map(in_order, judged)), np.array([own.candidate for own in judged], np.int64)
     return [*found, Asked(split_of(JUDGING), shown, 1, among=about["video"], candidates=candidates)]
 
 

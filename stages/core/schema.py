@@ -111,7 +111,7 @@ RECIF_DOMAINS = pa.schema(
         ("user", pa.int32()),
         ("held_out", pa.bool_()),
         *((f"{part}_{name}", pa.int32()) for name in ("ad", "goods", "video") for part in ("hist", "target")),
-        # whether every behaviour of these videos is known; where not, the interactions have 0 for want of better
+        # whether it is known of each of these videos if it was watched for long; where not, 0 stands for want of better
         *((f"{part}_video_known", pa.bool_()) for part in ("hist", "target")),
     ]
 )

@@ -37,7 +37,7 @@ class Histories:
     items: pa.Table  # schema.ITEMS, row i is item i
     users: pa.Table  # schema.USERS
     known_length: Ints | None = None  # [U] of users held out whole, the first interactions; nothing is learnt from them
-    feedback_known: npt.NDArray[np.bool_] | None = None  # [interactions] where feedback is known; None: everywhere
+    feedback_known: npt.NDArray[np.bool_] | None = None  # [interactions] where longview is, if a stage asked; None: all
 
     @property
     def user_count(self) -> int:

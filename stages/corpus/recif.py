@@ -37,7 +37,7 @@ def own_files(settings: Corpus) -> Iterator[Path | None]:
     """The user's folder with the files, if one is named."""
     folder = recif_files.own_folder(settings)
     if folder is not None:
-        recif_files.demand(folder)
+        recif_files.demand(folder, recif_files.NAME_IT)
     yield folder
 
 
@@ -49,7 +49,7 @@ def download(settings: Corpus, into: Path) -> None:
 def read(raw: Path, settings: Corpus) -> RawLog:
     """Open the files. Raises InputError where one is missing, damaged or of another schema."""
     assert settings.recif is not None, "params.yaml is checked"
-    recif_files.demand(raw)
+    recif_files.demand(raw, "run the download stage first")
     faults, dropped = Faults(raw), dict[str, int]()
     known = catalogue(raw, faults, dropped)
     log = release(raw / RELEASE, known, faults, dropped)

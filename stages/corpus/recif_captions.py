@@ -66,7 +66,7 @@ class Captions:
         for batch in progress(batches(file, self.path, ["pid", name], BATCH), f"batches of {CAPTIONS}"):
             pid, text = (plain(batch[column]) for column in ("pid", name))
             self.counts[EMPTY] += text.null_count
-            row = self.catalogue.rows(PHOTO, pid.fill_null(-1).cast(pa.int64()).to_numpy())
+            row = self.catalogue.rows(PHOTO, pid.cast(pa.int64()).fill_null(-1).to_numpy())
             item = np.searchsorted(rows, row)
             known = (row >= 0) & (item < len(rows)) & text.is_valid().to_numpy(False)
             known[known] = rows[item[known]] == row[known]

@@ -1,7 +1,7 @@
 """RecIF-Bench's files: which there are, where they come from, and what their columns have to be.
 
-The set is gated: the hub wants an account that accepted its terms, and a token of it in HF_TOKEN. A folder with the
-files as published serves as well: corpora.<name>.path, or else RECIF_DIR.
+The set is gated: the hub wants an account that accepted its terms, and a token of it in HF_TOKEN or from `hf auth
+login`. A folder with the files as published serves as well: corpora.<name>.path, or else RECIF_DIR.
 """
 
 import os
@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub import get_token, snapshot_download
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from stages.core.corpora import Corpus, Recif
 from stages.core.errors import InputError
 from stages.core.stage import log
 from stages.corpus.tables import listed, plain_kind, unreadable
 
+NAME_IT = "name the folder that holds the published files, by corpora.<name>.path or RECIF_DIR"
 FOLDER, TOKEN, MIRROR = "RECIF_DIR", "HF_TOKEN", "HF_ENDPOINT"
 RELEASE = "onerec_bench_release.parquet"
 PHOTO_SIDS, PRODUCT_SIDS, CAPTIONS = "video_ad_pid2sid.parquet", "product_pid2sid.parquet", "pid2caption.parquet"
@@ -31,8 +32,9 @@ FILES = (RELEASE, PHOTO_SIDS, PRODUCT_SIDS, CAPTIONS, PHOTO_COUNTS, PRODUCT_COUN
 def fetch(settings: Corpus, into: Path) -> None:
     """Bring the files: from the user's folder if one is named, otherwise from the hub. Raises InputError."""
     assert settings.recif is not None, "params.yaml is checked"
-    source = own_folder(settings) or _from_hub(settings.recif)
-    demand(source)
+    own = own_folder(settings)
+    source = own or _from_hub(settings.recif)
+    demand(source, NAME_IT if own else "the repository lacks them; correct corpora.<name>.recif.repository")
     for name in FILES:
         (into / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, into / name)
@@ -44,15 +46,16 @@ def own_folder(settings: Corpus) -> Path | None:
     return Path(named) if named else None
 
 
-def demand(folder: Path) -> None:
-    """Hold a folder to the published files: all there, none cut off. Raises InputError that names every fault."""
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such folder (corpora.<name>.path or {FOLDER}, seen from {Path.cwd()}); name the folder that "
-            f"holds {RELEASE}"
-        )
-    parts = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.incomplete"))
+def demand(folder: Path, otherwise: str) -> None:
+    """Hold a folder to the published files: all there, none cut off. Raises InputError that names every fault.
+
+    otherwise: what to do where nothing of it is there.
+    """
     missing = [name for name in FILES if not (folder / name).is_file()]
+    if not folder.is_dir() or len(missing) == len(FILES):
+        what = "none of RecIF's files is there" if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder}: {what} (seen from {Path.cwd()}), {RELEASE} first of all; {otherwise}")
+    parts = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.incomplete"))
     if missing:
         begun = f"; begun and not finished: {', '.join(parts)}" if parts else ""
         raise InputError(
@@ -95,11 +98,12 @@ def demand_kind(path: Path, name: str, found: pa.DataType, allowed: bool, wanted
 
 def _from_hub(settings: Recif) -> Path:
     """The hub's own cache with the files, which goes on with a download that was cut off."""
-    where, token = f"hub data set {settings.repository}", os.environ.get(TOKEN)
+    where, token = f"hub data set {settings.repository}", get_token()
     if not token:
         raise InputError(
             f"{where}: it is gated, and {TOKEN} holds no token; accept its terms on its page, make a token that may "
-            f"read, and set {TOKEN}; or name a folder with the files by corpora.<name>.path or {FOLDER}"
+            f"read, and set {TOKEN} or run `hf auth login`; or name a folder with the files by corpora.<name>.path or "
+            f"{FOLDER}"
         )
     if settings.revision is None:
         log.warning("%s: corpora.<name>.recif.revision is null, so the newest commit is taken", where)
@@ -117,6 +121,8 @@ def _from_hub(settings: Recif) -> Path:
             f"{where}: the token's account has not accepted the terms, or waits for leave; open the page of the data "
             "set with that account, accept them, and run again"
         ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"{where}: no such revision; correct corpora.<name>.recif.revision") from error
     except RepositoryNotFoundError as error:
         raise InputError(
             f"{where}: not found by this token: check corpora.<name>.recif.repository, and that the token is valid and "
@@ -125,7 +131,7 @@ def _from_hub(settings: Recif) -> Path:
     except Exception as error:  # what a broken connection raises differs between versions of the hub's client
         said = " ".join(str(error).split())
         raise InputError(
-            f"{where}: a partial download ({said}); run it again, it goes on where it stopped, or name a folder with "
-            f"the files by corpora.<name>.path or {FOLDER}"
+            f"{where}: no connection, or a partial download ({said}); run it again, it goes on where it stopped, or "
+            f"name a folder with the files by corpora.<name>.path or {FOLDER}"
         ) from error
     return Path(found)

@@ -63,7 +63,7 @@ class Release:
     lengths: list[Ints] = field(default_factory=list)
     """Of each batch [users, 6]: items of PARTS that are kept."""
     known: list[npt.NDArray[np.bool_]] = field(default_factory=list)
-    """Of each batch [users, 2]: whether the behaviours of VIDEOS are known."""
+    """Of each batch [users, 2]: whether it is known of all VIDEOS if they were watched for long."""
 
     def batches(self) -> Iterator[pa.Table]:
         """The batches of RawLog."""
@@ -109,7 +109,8 @@ class Release:
             for column, name in enumerate(BEHAVIOURS):
                 flags = plain(batch[f"{part}_{name}"])
                 carried[:, column] = self._flags(flags, f"{part}_{name}", length, rows)
-                known &= flags.is_valid().to_numpy(False) | (length == 0)
+                if name == "longview":
+                    known = _whole(flags) | (length == 0)
         row = self.catalogue.rows(KIND[domain], ids)
         self.dropped["interactions: padding"] += int((~real).sum())
         self.dropped[f"interactions: {DOMAIN[domain]} without a Semantic ID"] += int((real & (row < 0)).sum())
@@ -122,7 +123,7 @@ class Release:
             self._count(f"{name} is null", lists.null_count)
         flat = lists.flatten() if pa.types.is_list(lists.type) else pa.array([], pa.int64())
         if not pa.types.is_floating(flat.type):
-            return flat.fill_null(-1).cast(pa.int64()).to_numpy(), flat.is_valid().to_numpy(False)
+            return flat.cast(pa.int64()).fill_null(-1).to_numpy(), flat.is_valid().to_numpy(False)
         values = flat.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null becomes NaN
         real = ~np.isnan(values)
         self._count(f"{name} of floating-point numbers", len(lists) - lists.null_count)
@@ -143,6 +144,7 @@ class Release:
         if not pa.types.is_list(lists.type) or wrong.any():
             return found
         flat = lists.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
+        self._count(f"{name} holds nulls", int(np.isnan(flat).sum()))
         strange = ~(np.isnan(flat) | (flat == 0) | (flat == 1))
         owner = np.repeat(rows, own)
         self.faults.rows(f"{RELEASE}: {name} has to be 0 or 1", where(strange), pa.array(owner), pa.array(flat))
@@ -152,6 +154,16 @@ class Release:
     def _count(self, what: str, count: int) -> None:
         if count:
             self.counts[f"lists: {what}"] = self.counts.get(f"lists: {what}", 0) + count
+
+
+def _whole(lists: pa.Array) -> npt.NDArray[np.bool_]:
+    """[lists] whether each is there and holds no null."""
+    there = np.asarray(lists.is_valid().to_numpy(False))
+    if not pa.types.is_list(lists.type) or not lists.flatten().null_count:
+        return there
+    owner = np.repeat(np.arange(len(lists)), _lengths(lists))
+    there[owner[lists.flatten().is_null().to_numpy(False)]] = False
+    return there
 
 
 def release(path: Path, catalogue: Catalogue, faults: Faults, dropped: dict[str, int]) -> Release:

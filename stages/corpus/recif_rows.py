@@ -47,6 +47,8 @@ def sample_of(row: dict[str, Any], task: str) -> tuple[Sample, int]:
     metadata = _from_json(row["metadata"])
     if not metadata:
         raise EmptyError("metadata")
+    if not isinstance(metadata, dict) or not isinstance(messages, list):
+        raise ValueError("messages have to be a list, metadata an object")
     answer = metadata.get("answer")
     if not answer:
         raise EmptyError("answer")
@@ -84,9 +86,10 @@ def _words(content: Any) -> str:
         return content
     if content is None:
         return ""
-    if not isinstance(content, list) or any(part.get("type", "text") != "text" for part in content):
+    parts = content if isinstance(content, list) else [content]
+    if not all(isinstance(part, dict) and part.get("type", "text") == "text" for part in parts):
         raise ValueError("content has to be a string or a list of texts")
-    return "".join(str(part["text"]) for part in content)
+    return "".join(str(part["text"]) for part in parts)
 
 
 def _sids(text: str) -> list[int]:
@@ -101,10 +104,11 @@ def _sids(text: str) -> list[int]:
 
 
 def _asked_for(prompt: str) -> str:
-    """The behaviour that a prompt names last behind its last Semantic ID, where the headings of what is shown are past;
-    "" where it names none.
+    """The behaviour that a prompt names last behind its last Semantic ID, lines that end in a colon, headings of empty
+    lists, aside; "" where it names none.
     """
-    return _last_named(SID.split(prompt)[-1])
+    lines = SID.split(prompt)[-1].splitlines()
+    return _last_named("\n".join(line for line in lines if not line.rstrip().endswith(("：", ":"))))
 
 
 def _headings(prompt: str) -> list[int]:

@@ -18,7 +18,7 @@ from stages.corpus.faults import Faults
 from stages.corpus.raw_log import Ints
 from stages.corpus.recif_catalogue import Kept, batches
 from stages.corpus.recif_files import demand_columns, opened
-from stages.corpus.recif_parts import PHOTO, PRODUCT
+from stages.corpus.recif_parts import BEHAVIOURS, BY_BEHAVIOUR, PHOTO, PRODUCT
 from stages.corpus.recif_rows import EMPTY, WORDS, EmptyError, Sample, sample_of
 
 ROWS = 1 << 12  # read at once
@@ -47,6 +47,10 @@ def write_task(
             counts[NO_CANDIDATE] += int((candidates < 0).sum())
         else:
             counts[NAMELESS] += sum(not sample.answer_ids for sample in samples)
+        if task in BY_BEHAVIOUR:
+            told = np.concatenate([_numbers(sample.behaviours) for sample in samples] or [_numbers([])])
+            for place, name in enumerate((*BEHAVIOURS, "")):
+                counts[_shown_under(name)] += int((told == (place if name else -1)).sum())
         for sample in samples if task in NOTHING else []:
             counts[_asking(task, sample.condition)] += 1
         columns = [
@@ -73,9 +77,16 @@ def _counts(task: str) -> dict[str, int]:
     """What is counted of a task's rows, 0 each."""
     names = ["rows", *(f"without {name}" for name in EMPTY), UNKNOWN, REPEATED, UNSEEN]
     names.append(NO_CANDIDATE if task == "label_pred" else NAMELESS)
+    if task in BY_BEHAVIOUR:
+        names += map(_shown_under, (*BEHAVIOURS, ""))
     asked = {"label_cond": [*WORDS, ""], "interactive": ["a keyword", ""]}
     names += [_asking(task, condition) for condition in asked.get(task, [])]
     return dict.fromkeys(names, 0)
+
+
+def _shown_under(name: str) -> str:
+    """The count that a Semantic ID of a prompt with lists by behaviour stands in; of label_pred, candidates as well."""
+    return f"shown under {name}" if name else "shown under no behaviour"
 
 
 def _asking(task: str, condition: str) -> str:

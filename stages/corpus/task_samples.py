@@ -2,7 +2,7 @@
 
 Truncated as published: 512 videos; 100 videos watched for long before 200 advertisements or 100 products; 10 videos of
 each behaviour. A cut is drawn in the list that is asked about: what is before it is shown, what is right and what is
-judged are of the TARGETS behind it.
+judged are of the TARGETS behind it; of a keyword's items the first TARGETS behind it, wherever they are.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -48,7 +48,7 @@ class Logs:
     lengths: Ints  # [U] the users' first interactions that may be seen
     starts: Ints  # [U + 1] of the logs
     parts: np.ndarray  # [interactions] index into PARTS
-    known: np.ndarray  # [interactions] whether it is known what the user felt
+    known: np.ndarray  # [interactions] whether it is known if a video was watched for long
     keywords: dict[int, list[tuple[str, Ints]]]  # user -> keywords and their items
 
     @classmethod
@@ -58,7 +58,7 @@ class Logs:
         standing: items -> the items that stand for them, as `histories` has them.
         """
         words = {user: [(word, standing(items)) for word, items in own] for user, own in tasks.keywords().items()}
-        return cls(histories, lengths, histories.offsets, tasks.parts(), tasks.behaviours_known(), words)
+        return cls(histories, lengths, histories.offsets, tasks.parts(), tasks.longviews_known(), words)
 
     def epoch(self, seed: int, number: int) -> Iterator[Sample]:
         """The samples of an epoch, drawn from (seed, epoch, user), user by user."""
@@ -194,6 +194,16 @@ def asked_samples(tasks: Tasks, task: str) -> list[Sample]:
         Sample(task, condition, own[own >= 0], NONE, judged, behaviours=did[own >= 0] if len(did) else NONE)
         for condition, own, did, judged in rows
     ]
+
+
+def in_order(sample: Sample) -> Ints:
+    """What is shown as one list, oldest first, for whoever is told no behaviours. Lists by behaviour have no order in
+    time: what was not wanted is left out, and what was watched for long, which most take for the newest, comes last.
+    """
+    if not len(sample.behaviours):
+        return sample.shown
+    wanted = np.flatnonzero(sample.behaviours != BEHAVIOURS.index("not_interested"))
+    return sample.shown[wanted[np.argsort(-sample.behaviours[wanted], kind="stable")]]
 
 
 def _once(items: Ints) -> Ints:

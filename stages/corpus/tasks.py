@@ -90,9 +90,9 @@ class Tasks:
         order = np.argsort(PLACES, axis=1)[table["held_out"].to_numpy().astype(int)]
         return np.repeat(order.ravel().astype(np.int8), np.take_along_axis(lengths, order, axis=1).ravel())
 
-    def behaviours_known(self) -> npt.NDArray[np.bool_]:
-        """[interactions] whether it is known what a user felt about each video: where it is not, its feedback is 0 for
-        want of better. Always, of advertisements and products, which have no behaviours.
+    def longviews_known(self) -> npt.NDArray[np.bool_]:
+        """[interactions] whether it is known of a video if it was watched for long; where not, 0 stands for want of it.
+        Always, of advertisements and products, which have no behaviours.
         """
         table = read(self.folder / "domains.parquet", RECIF_DOMAINS)
         known = np.ones((table.num_rows, len(PARTS)), dtype=bool)

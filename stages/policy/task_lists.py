@@ -70,13 +70,19 @@ def questions(space: Tasked, tasks: Tasks, task: str, pools: list[Ints] | None, 
     asked = asked_samples(tasks, task)
     offered = pools if pools and task != JUDGING else [None] * len(asked)
     messages = tasks.table(task, ["messages"])["messages"].to_pylist() if space.official else [""] * len(asked)
-    candidates = np.array([own.candidate for own in asked])
+    candidates = np.array([own.candidate for own in asked], np.int64)
     candidates = np.where(candidates >= 0, space.standing_for(candidates), -1)
     return [
         Question(
-            task, own.condition, space.standing_for(shown_last(task, own.shown, history_items)), *rest, own.behaviours
+            task,
+            own.condition,
+            shown=space.standing_for(shown_last(task, own.shown, history_items)),
+            candidate=candidate,
+            pool=pool,
+            messages=told,
+            behaviours=own.behaviours,
         )
-        for own, *rest in zip(asked, candidates.tolist(), offered, messages, strict=True)
+        for own, candidate, pool, told in zip(asked, candidates.tolist(), offered, messages, strict=True)
     ]
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from stages.core.spelling_sections import TaskPrompts
 from stages.corpus.histories import Ints
 from stages.corpus.recif_parts import BEHAVIOURS
@@ -45,6 +47,9 @@ class TaskRenderer:
             "pool": "\n".join(self.lines[item] for item in pool.tolist()),
         }
         head, tail = getattr(self.prompts, task).split(HISTORY)
+        if len(behaviours):  # watched for long last: what does not fit is left out from the front
+            order = np.argsort(-np.asarray(behaviours), kind="stable")
+            shown, behaviours = shown[order], np.asarray(behaviours)[order]
         did = [words.DID.get(BEHAVIOURS[own], "") if own >= 0 else "" for own in behaviours] or [""] * len(shown)
         lines = [
             words.HISTORY_LINE.format(

@@ -28,8 +28,9 @@ MEASURES = {
     "domain_share": "Of the domain",
     "sid_entropy@10": "Entropy@10 of first codes (bits)",
     "cold_recall@10": "Cold recall@10",
+    "samples": "Rows",
 }
-LABELS = {"auc": "AUC", "without_score": "Without a score"}
+LABELS = {"auc": "AUC", "samples": "Rows", "without_score": "Without a score"}
 PUBLISHED = "recif"
 ABOUT = (
     "Means over the task's test rows. Measures are of Semantic IDs; `items` are the pids or iids that they stand for. "

@@ -1,7 +1,8 @@
 """Pools for RecIF's tasks: candidates of a task's domain behind the items that a prompt shows, of the same retrievers.
 
 Candidates are the items that their Semantic IDs stand for, as far as the visible log has them in the domain. Where a
-keyword is asked for, what others did under it comes first, up to half of the pool. A user's own log is not counted.
+keyword is asked for, what others did under it comes first, up to half of the pool. A user's own log is not counted, but
+in the popularity that breaks ties.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from scipy import sparse
 from stages.baselines.transitions import rank_items
 from stages.corpus.histories import Histories, Ints
 from stages.corpus.recif_parts import PARTS
-from stages.corpus.task_samples import Sample
+from stages.corpus.task_samples import Sample, in_order
 from stages.corpus.tasks import DOMAIN, RECOMMENDING
 from stages.retrievers.base import BaseRetriever
 from stages.retrievers.keywords import Keywords, Under
@@ -71,7 +72,7 @@ class ShownPools:
 
     def _pools(self, task: str, samples: list[Sample]) -> Ints:
         users = np.array([own.user for own in samples])
-        shown, size = [own.shown for own in samples], sum(self.quotas)
+        shown, size = list(map(in_order, samples)), sum(self.quotas)
         lists = [self._best(task, each.scores(users, shown), size) for each in self.retrievers]
         if task != "interactive":
             return mix(lists, self.quotas)
