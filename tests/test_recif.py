@@ -294,6 +294,7 @@ ASKED = [
     ("点赞：{sid} 转发：{sid} 请推荐视频", ""),  # headings are no question
     ("点赞：{sid}\n不感兴趣：\n请推荐用户会转发的视频", "forward"),  # nor are those of empty lists
     ("点赞：{sid}\n不感兴趣：\n请推荐视频", ""),
+    ("点赞：{sid}\n不感兴趣：\n用户会点赞的视频：\n", "like"),
     ("用户会点赞的视频？历史：{sid}", ""),
 ]
 
@@ -307,7 +308,7 @@ def test_the_behaviour_that_is_asked_for_stands_behind_what_is_shown(raw: Path) 
     assert told == [condition for _, condition in ASKED]
     counts = {task: dict(rest) for task, *rest in found["tasks"]}["label_cond"]
     asking = {name: counts[f"asking for {name}"] for name in (*BEHAVIOURS, "no behaviour")}
-    assert asking == {"longview": 1, "like": 1, "follow": 1, "forward": 2, "not_interested": 1, "no behaviour": 3}
+    assert asking == {"longview": 1, "like": 2, "follow": 1, "forward": 2, "not_interested": 1, "no behaviour": 3}
 
 
 def test_what_is_shown_under_which_heading_is_counted(raw: Path) -> None:

@@ -104,11 +104,11 @@ def _sids(text: str) -> list[int]:
 
 
 def _asked_for(prompt: str) -> str:
-    """The behaviour that a prompt names last behind its last Semantic ID, lines that end in a colon, headings of empty
-    lists, aside; "" where it names none.
+    """The behaviour that a prompt names last behind its last Semantic ID, the headings of empty lists, which end in a
+    colon and are not its last line, aside; "" where it names none.
     """
-    lines = SID.split(prompt)[-1].splitlines()
-    return _last_named("\n".join(line for line in lines if not line.rstrip().endswith(("：", ":"))))
+    *lines, last = SID.split(prompt)[-1].rstrip().splitlines() or [""]
+    return _last_named("\n".join([*(line for line in lines if not line.rstrip().endswith(("：", ":"))), last]))
 
 
 def _headings(prompt: str) -> list[int]:
