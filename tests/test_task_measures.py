@@ -142,7 +142,8 @@ def test_every_measure_stands_in_the_tables():
     """All that a list of 32 is measured by has a column."""
     whole = np.pad(PREDICTED, ((0, 0), (0, 32 - PREDICTED.shape[1])), constant_values=-1)
     judged = task_summary.Judged(ANSWERS, ANSWERS, np.zeros(len(ANSWERS.flat), dtype=bool), np.array([7]))
-    assert task_summary.per_sample(whole, whole, judged).keys() == MEASURES.keys()
+    measured = task_summary.per_sample(whole, whole, judged)
+    assert task_summary.over_samples(measured, 10, 0.95, np.random.default_rng(0)).keys() == MEASURES.keys()
     cells = {"popularity": {1: {"tasks": {"video": {"list": {"domain_share": [0.25, 0.2, 0.5]}}}}}}
     (table,) = task_tables(cells, [], [])
     line = dict(zip(table.head, table.lines[0], strict=True))
