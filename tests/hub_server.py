@@ -19,7 +19,8 @@ class Hub:
     address: str
     folder: Path = Path()
     refuses: str = ""
-    """gated: every file, though they are listed | unknown: all that is asked | cut: files end before their length"""
+    """gated: every file, though they are listed | unknown: all that is asked | revision: all, for want of it |
+    cut: files end before their length"""
     tokens: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
 
@@ -41,8 +42,13 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bool) -> None:
         self.hub.tokens.add(self.headers.get("Authorization", ""))
         listing = self.path.startswith("/api/datasets/")
-        if self.hub.refuses == "unknown" or (self.hub.refuses == "gated" and not listing):
-            code, status = {"gated": ("GatedRepo", 403), "unknown": ("RepoNotFound", 404)}[self.hub.refuses]
+        refusals = {
+            "gated": ("GatedRepo", 403),
+            "unknown": ("RepoNotFound", 404),
+            "revision": ("RevisionNotFound", 404),
+        }
+        if self.hub.refuses in refusals and not (self.hub.refuses == "gated" and listing):
+            code, status = refusals[self.hub.refuses]
             self._send(status, b"{}", {"X-Error-Code": code}, body)
         elif listing:
             files = {

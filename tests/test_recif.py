@@ -420,6 +420,7 @@ def test_files_come_from_the_hub_with_the_token(raw: Path, tmp_path: Path, hub: 
     [
         ("gated", "has not accepted the terms, or waits for leave; open the page"),
         ("unknown", "not found by this token: check corpora.<name>.recif.repository"),
+        ("revision", "no such revision; correct corpora.<name>.recif.revision"),
         ("cut", "a partial download .*run it again, it goes on where it stopped"),
     ],
 )
