@@ -215,6 +215,14 @@ def test_videos_of_unknown_behaviours_are_told(tmp_path: Path) -> None:
     ]
 
 
+def test_pids_without_a_sign_are_read(tmp_path: Path) -> None:
+    """With a null among them."""
+    people = [{**USERS[0], "hist_video_pid": [11, None]}, USERS[1]]
+    signed = load(made(small_recif.write(tmp_path / "signed", people))[0]).train(0).tolist()
+    raw = small_recif.write(tmp_path / "unsigned", people, {"hist_video_pid": pa.list_(pa.uint64())})
+    assert load(made(raw)[0]).train(0).tolist() == signed
+
+
 def test_a_column_of_nulls_alone_is_read(tmp_path: Path) -> None:
     people = [{**row, "target_ad_pid": None} for row in USERS]
     folder, _ = made(small_recif.write(tmp_path / "raw", people, {"target_ad_pid": pa.null()}))

@@ -13,6 +13,7 @@ import yaml
 
 from stages import baseline, evaluate
 from stages.baselines import popularity
+from stages.baselines.asked import Asked
 from stages.baselines.task_asked import domain_items, of_tasks, slates
 from stages.core import params, paths
 from stages.core.errors import InputError
@@ -24,7 +25,7 @@ from stages.corpus.recif_parts import BEHAVIOURS, JUDGING, PARTS
 from stages.corpus.task_samples import Sample, asked_samples, in_order
 from stages.corpus.tasks import RECOMMENDING, SPLITS, split_of, tasks_of
 from stages.measures import accuracy, diversity
-from tests import small_recif
+from tests import small_policy, small_recif
 from tests.small_recif import settings
 from tests.test_recif import made
 
@@ -311,6 +312,20 @@ def test_baselines_take_longviews_for_the_newest_and_pass_over_what_was_not_want
     assert in_order(own._replace(behaviours=behaviours[:0])).tolist() == shown.tolist()
 
 
+def test_popularity_without_any_known_longview_has_even_scores(tmp_path: Path) -> None:
+    """Numbers, not NaN: the AUC is then .5."""
+    people = [row | {"hist_video_longview": None, "target_video_longview": None} for row in small_recif.USERS]
+    folder, _ = made(small_recif.write(tmp_path / "raw", people))
+    tasks, corpus = tasks_of(folder), load(folder)
+    assert tasks is not None
+    assert not tasks.longviews_known().all()
+    corpus = replace(corpus, feedback_known=tasks.longviews_known())
+    ranker = popularity.ranker(corpus, popularity.Params(list_length=10))
+    _, scores = of_tasks(corpus, tasks)[-1].answered(ranker)
+    assert len(scores)
+    assert (scores == 0).all()
+
+
 @pytest.mark.parametrize("name", ["popularity", "transitions"])
 def test_a_task_without_rows_has_no_lists(tmp_path: Path, name: str) -> None:
     """Every row lacks its messages, which `prepare` counts."""
@@ -326,6 +341,16 @@ def test_a_task_without_rows_has_no_lists(tmp_path: Path, name: str) -> None:
         items, scores = own.answered(ranker)
         assert items.shape == scores.shape == (len(own.contexts), own.length)
     assert not len(asked_samples(tasks, "video"))
+
+
+def test_a_domain_without_items_has_empty_lists() -> None:
+    """As where the published counts name no item of it."""
+    nothing = np.empty(0, np.int64)
+    asked = Asked("test_product", [np.array([3]), nothing], 4, among=nothing)
+    items, scores = asked.answered(popularity.ranker(small_policy.logged([0, 1, 2, 3], [0] * 4, [4], [4]),
+                                                     popularity.Params(list_length=10)))  # fmt: skip
+    assert items.tolist() == [[-1] * 4] * 2
+    assert scores.tolist() == [[0.0] * 4] * 2
 
 
 def test_candidates_without_a_score_are_no_rows() -> None:

@@ -200,6 +200,10 @@ def test_prompts_of_tasks() -> None:
     assert render_task("interactive", "a {keyword}", shown, pool).tail == candidates + "a {keyword}\n"
     done = render_task("label_cond", "like", shown, pool, behaviours=[BEHAVIOURS.index("like"), -1])
     assert done.history == ["Fargo (liked)\n", "Heat\n"]
+    both = render_task(
+        "label_cond", "like", shown, pool, behaviours=[BEHAVIOURS.index("longview"), BEHAVIOURS.index("like")]
+    )
+    assert both.history == ["Heat (liked)\n", "Fargo (watched)\n"]  # what does not fit goes from the front
     judged = render_task("label_pred", "", shown[:1], None, int(shown[1]))
     assert judged.history == ["Fargo\n"]
     assert judged.tail == "Heat\n"
