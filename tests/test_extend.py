@@ -16,6 +16,7 @@ DIFFS = {text.splitlines()[0]: re.findall(r"^```diff\n(.*?)^```$", text, re.DOTA
 def test_each_section_is_one_diff():
     assert {name: len(found) for name, found in DIFFS.items()} == {
         "An optimizer": 1,
+        "A baseline": 1,
         "A reward": 1,
         "A data set": 1,
         "A backbone": 1,
@@ -36,6 +37,15 @@ def extended(project, python, request):
         return done.stdout
 
     return run
+
+
+def own_set(project, log, items):
+    """A data set beside the copy: (user, item, position), and items with titles."""
+    folder = project.parent / "my-data"
+    folder.mkdir()
+    pd.DataFrame(log, columns=["user_id", "item_id", "position"]).to_parquet(folder / "interactions.parquet")
+    titles = pd.DataFrame({"item_id": range(items), "title": [f"item {number}" for number in range(items)]})
+    titles.to_parquet(folder / "items.parquet")
 
 
 OPTIMIZER = """
@@ -65,6 +75,26 @@ assert diagnostics["ratio_mean"] == 1 and diagnostics["at_upper_bound"] == 0
 @pytest.mark.parametrize("extended", ["An optimizer"], indirect=True)
 def test_optimizer(extended):
     extended("-c", OPTIMIZER)
+
+
+@pytest.mark.parametrize("extended", ["A baseline"], indirect=True)
+def test_baseline(extended, project, monkeypatch, tmp_path):
+    """It trains in its stage, and learns that item follows item."""
+    monkeypatch.setenv("SAGE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    log = [(user, (user + position) % 12, position) for user in range(48) for position in range(8)]
+    own_set(project, log, 12)
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("path: ../shared/data/beauty", "path: ../my-data", 1))
+    for stage in ("download", "prepare"):
+        extended("-m", f"stages.{stage}", "--dataset", "beauty")
+    extended("-m", "stages.sequential", "--dataset", "beauty", "--baseline", "gru4rec", "--seed", "1")
+    lists = pd.read_parquet(project / "data/beauty/slates/gru4rec/seed-1.parquet")
+    first = lists[(lists["split"] == "test") & (lists["rank"] == 1)]
+    assert len(first) == 48
+    kept = pd.read_parquet(project / "data/beauty/corpus/interactions.parquet")
+    target = kept[kept["split"] == "test"].set_index("user")["item"]
+    assert (first["item"].to_numpy() == target[first["user"]].to_numpy()).mean() > 0.9
+    assert (project / "models/beauty/gru4rec/seed-1/model.safetensors").exists()
 
 
 REWARD = """
@@ -99,13 +129,8 @@ def test_reward(extended):
 
 @pytest.mark.parametrize("extended", ["A data set"], indirect=True)
 def test_data_set(extended, project):
-    folder = project.parent / "my-data"
-    folder.mkdir()
     log = [(user, (user + position) % 8, position) for user in range(6) for position in range(8)]
-    log.append((0, 8, 8))  # an item that one user has is below k_core
-    pd.DataFrame(log, columns=["user_id", "item_id", "position"]).to_parquet(folder / "interactions.parquet")
-    items = pd.DataFrame({"item_id": range(9), "title": [f"item {number}" for number in range(9)]})
-    items.to_parquet(folder / "items.parquet")
+    own_set(project, [*log, (0, 8, 8)], 9)  # an item that one user has is below k_core
     for stage in ("download", "prepare"):
         extended("-m", f"stages.{stage}", "--dataset", "mine")
     found = json.loads((project / "metrics/mine/prepare.json").read_text())

@@ -84,8 +84,17 @@ class Block(nn.Module):
         return state.view(*state.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-class ItemEncoder(nn.Module):
-    """Items to states. Rows are padded on the right: no item sees what is behind it, so what stands there is idle."""
+class Encoder(nn.Module):
+    """Items [B, L] to states [B, L, h]: the state at an item scores what comes next, by the item embeddings.
+
+    Rows are padded on the right: no item sees what is behind it, so what stands there is idle.
+    """
+
+    items: nn.Embedding
+
+
+class ItemEncoder(Encoder):
+    """Causal self-attention over items and their positions."""
 
     def __init__(self, items: int, size: Size) -> None:
         super().__init__()

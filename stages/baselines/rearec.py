@@ -80,14 +80,12 @@ class Reasoner(ItemEncoder):
         return torch.stack(found, 2)
 
 
-class Rearec(ItemLearner):
+class Rearec(ItemLearner[Reasoner]):
     """ReaRec under the variant of its section."""
 
     def __init__(self, given: Given, params: Params) -> None:
         torch.manual_seed(derived_seed(given.seed, "rearec", "weights"))
-        model = Reasoner(given.histories.item_count, params, params.steps)
-        super().__init__(given, params, params.length, model)
-        self.model: Reasoner = self.model
+        super().__init__(given, params, params.length, Reasoner(given.histories.item_count, params, params.steps))
         self.params, self.progressive = params, params.variant == "prl"
         ones = torch.ones(params.steps + 1, device=given.device)
         if self.progressive:

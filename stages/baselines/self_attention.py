@@ -1,4 +1,4 @@
-"""SASRec under any of its losses: what the rows `sasrec` and `sasrec_bce` share, and what ReaRec builds on.
+"""SASRec under any of its losses: what the rows `sasrec` and `sasrec_bce` share, and what any item encoder builds on.
 
 Self-attentive sequential recommendation (arXiv 1808.09781): the state at an item scores every item by its embedding,
 
@@ -9,7 +9,7 @@ and every position of a window is a training example. Lists rank the whole catal
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal, Self
+from typing import Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from stages.baselines.asked import Asked, Floats, Lists
-from stages.baselines.attention import ItemEncoder, Size
+from stages.baselines.attention import Encoder, ItemEncoder, Size
 from stages.baselines.base import Given, Outcome
 from stages.baselines.item_losses import Unseen, binary_cross_entropy, cross_entropy, sampled_cross_entropy
 from stages.baselines.loop import Schedule, train
@@ -46,10 +46,13 @@ class SasrecParams(Size, Schedule):
         return self
 
 
-class ItemLearner(ABC):
+Model = TypeVar("Model", bound=Encoder)
+
+
+class ItemLearner(ABC, Generic[Model]):
     """An encoder over items, taught by windows of the histories."""
 
-    def __init__(self, given: Given, schedule: Schedule, length: int, model: ItemEncoder) -> None:
+    def __init__(self, given: Given, schedule: Schedule, length: int, model: Model) -> None:
         self.given, self.schedule, self.length = given, schedule, length
         self.model = model.to(given.device)
         self.windows = Windows(given.histories, length, given.shuffle_ties, given.seed)
@@ -110,7 +113,7 @@ Score = Callable[["Sasrec", Tensor, Tensor, list[Rows]], Tensor]
 """A loss: states [P, h] and target [P] of the groups' real positions -> their sum."""
 
 
-class Sasrec(ItemLearner):
+class Sasrec(ItemLearner[ItemEncoder]):
     """SASRec under one of its losses."""
 
     def __init__(self, given: Given, params: SasrecParams, score: Score, name: str) -> None:
@@ -145,7 +148,7 @@ class Sasrec(ItemLearner):
 LOSSES: dict[str, Score] = {"ce": Sasrec.full, "bce": Sasrec.against_one, "sampled": Sasrec.against_some}
 
 
-def outcome(learner: ItemLearner, given: Given, name: str) -> Outcome:
+def outcome(learner: ItemLearner[Model], given: Given, name: str) -> Outcome:
     """Train, and answer all that is asked."""
     train(learner, learner.schedule, given, name)
     return Outcome.of(learner, given, learner.schedule.list_length)
