@@ -15,7 +15,7 @@ are measured here; the best epoch of each is by N@10 of the validation lists. Ti
 validation, up to the first epoch whose validation N@10 is at least the lower of both best ones. The last line is one
 JSON object: ndcg_ours and ndcg_recbole (test N@10 at the best epoch), their paired difference with its 95% interval
 over users, time_ratio (ours over RecBole's), and what they come from. With --folder a comparison that was stopped goes
-on where it was. `--job` is what a child process runs.
+on: RecBole behind its last epoch, ours, which takes minutes, anew. `--job` is what a child process runs.
 """
 
 import argparse
@@ -142,11 +142,24 @@ def run(python: str, module: list[str], job: dict[str, Any], where: Path) -> Non
     subprocess.run([python, *module, str(path)], env=own, check=True, cwd=where)
 
 
+def of_one_job(path: Path, job: dict[str, Any]) -> None:
+    """Hold a folder to the job that began in it. Raises SystemExit for another."""
+    before = json.loads(path.read_text()) if path.exists() else job
+    if other := [name for name, value in job.items() if before.get(name) != value]:
+        raise SystemExit(f"{path.parent}: holds a comparison with another {', '.join(other)}; name another folder")
+    path.write_text(json.dumps(job))
+
+
 def compare(arguments: argparse.Namespace) -> None:
     settings = params.load()
-    own, corpus = settings.own["sasrec"], histories.load(paths.corpus(arguments.dataset))
-    if own.loss != "ce" or own.lr_warmup or own.lr_decay != "none" or own.max_grad_norm is not None:
-        raise SystemExit("RecBole's side has the loss ce, a learning rate that stays and no clipping: set sasrec so")
+    own = settings.own["sasrec"]
+    alike = {"loss": "ce", "lr_warmup": 0, "lr_decay": "none", "max_grad_norm": None, "weight_decay": 0}
+    alike |= {"evaluate_every": 1, "valid_users": None}
+    if other := [name for name, value in alike.items() if getattr(own, name) != value]:
+        raise SystemExit(f"sasrec.{other[0]}: RecBole's side has {alike[other[0]]}; set it so")
+    if not settings.corpus(arguments.dataset).exclude_seen:
+        raise SystemExit(f"corpora.{arguments.dataset}.exclude_seen: both sides leave out seen items; set it so")
+    corpus = histories.load(paths.corpus(arguments.dataset))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(arguments.folder or scratch).absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +182,7 @@ def compare(arguments: argparse.Namespace) -> None:
         job |= {"epochs": arguments.epochs or own.epochs, "patience": own.patience, "seed": arguments.seed}
         job["shuffle_ties"] = arguments.shuffle_ties
         job |= {"threads": arguments.threads}
+        of_one_job(folder / "comparison.json", job)
         rows, parameters = {}, {}
         sides = {"ours": (sys.executable, ["-m", "benchmarks.sasrec", "--job"], Path.cwd())}
         theirs = str(Path(__file__).resolve().with_name("sasrec_recbole.py"))

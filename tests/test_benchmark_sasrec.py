@@ -1,9 +1,12 @@
 """What benchmarks/sasrec.py hands to RecBole, and how it measures what comes back. RecBole itself is not installed."""
 
+import argparse
+
 import numpy as np
 import pytest
 
-from benchmarks.sasrec import FILES, HEAD, atomic_files, best, measured, until
+from benchmarks.sasrec import FILES, HEAD, atomic_files, best, compare, measured, of_one_job, until
+from stages.core import params
 from stages.measures import accuracy
 from tests.small_histories import histories
 
@@ -39,3 +42,23 @@ def test_a_side_that_leaves_a_user_out_is_refused(corpus):
     lists = {"valid": {"0": [1]}, "test": {"0": [1], "1": [1]}}
     with pytest.raises(AssertionError, match="left users out"):
         measured({"epochs": [{"seconds": 1.0, "lists": lists}]}, corpus)
+
+
+def test_a_folder_holds_one_comparison(tmp_path):
+    path, job = tmp_path / "comparison.json", {"seed": 1, "size": {"hidden": 64}}
+    of_one_job(path, job)
+    of_one_job(path, job)
+    with pytest.raises(SystemExit, match="a comparison with another seed, size; name another folder"):
+        of_one_job(path, {"seed": 2, "size": {"hidden": 32}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "has"),
+    [("loss", "bce", "ce"), ("evaluate_every", 2, "1"), ("weight_decay", 0.1, "0"), ("valid_users", 9, "None")],
+)
+def test_what_recbole_cannot_match_is_refused(key, value, has, monkeypatch):
+    given, settings = argparse.Namespace(dataset="ml-100k"), params.load()
+    settings.own["sasrec"] = settings.own["sasrec"].model_copy(update={key: value})
+    monkeypatch.setattr(params, "load", lambda: settings)
+    with pytest.raises(SystemExit, match=rf"sasrec\.{key}: RecBole's side has {has}"):
+        compare(given)

@@ -47,8 +47,9 @@ def _checkpoints(tmp_path, monkeypatch):
 def recommend(name, corpus, folder, own=None, **changes):
     """What a learnt baseline comes to on a corpus; own: keys of its section, changes: of what it is handed."""
     module, told = import_module(f"stages.baselines.{name}"), given(corpus, folder, **changes)
+    shared = {key: value for key, value in (SCHEDULE | SIZE).items() if key in module.Params.model_fields}
     try:
-        return module.recommend(told, module.Params(**SCHEDULE | SIZE | OWN[name] | (own or {})))
+        return module.recommend(told, module.Params(**shared | OWN.get(name, {}) | (own or {})))
     finally:
         told.checkpoint.drop()
 
@@ -67,7 +68,8 @@ def first_lists(folder):
         found[name] = listed(module, corpus, own, "test", True)[0][:10].tolist()
     for name in LEARNT:
         found[name] = recommend(name, corpus, folder).lists["test"][0][:10].tolist()
-    return found
+    progressive = recommend("rearec", corpus, folder, {"variant": "prl"})
+    return found | {"rearec, prl": progressive.lists["test"][0][:10].tolist()}
 
 
 def test_first_lists_are_golden(tmp_path):
@@ -290,6 +292,52 @@ def test_the_contrast_by_hand(tmp_path):
     assert found._contrast(states, states.flip(0)).item() == pytest.approx(np.log(1 + np.exp(2)))
 
 
+def rearec_loss(found, batch, at):
+    """The loss of windows one at a time, from the probabilities of each step; at: the contrast's place in a row."""
+    model, own = found.model, found.params
+    total, pairs = 0.0, []
+    for window in batch:
+        read, target = torch.tensor(window.items[None, :-1]), torch.tensor(window.items[1:])
+        first, memories = model.read(read)
+        thought = model.think(first, causal(read), memories)[0]  # [L, K + 1, h]
+        left = torch.arange(own.steps, -1, -1) if own.variant == "prl" else torch.zeros(own.steps + 1)
+        log_p = torch.stack(
+            [(thought[:, k] @ model.items.weight.T / (0.5 * 2.0 ** left[k])).log_softmax(-1) for k in range(3)]
+        )  # [3, L, N]
+        missed = -log_p[:, torch.arange(len(target)), target]  # [3, L]
+        if own.variant == "prl":
+            total = total + missed[2].sum() + own.early * missed[:2].mean(0).sum()
+            pairs.append(thought[at(len(target)), 1:])
+        else:
+            total = total + missed.mean(0).sum()
+            for i, j in ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)):
+                total = total - own.kl / 6 * (log_p[i].exp() * (log_p[i] - log_p[j])).sum()
+    if pairs:
+        states = torch.stack(pairs)  # [n, K, h]; without noise the noised ones as well
+        apart = [-(states[:, k] @ states[:, k].T / 0.5).log_softmax(1).diagonal() for k in range(2)]
+        total = total + own.contrast * torch.stack(apart).mean() * sum(len(window.items) - 1 for window in batch)
+    return total
+
+
+@pytest.mark.parametrize(("drawn", "at"), [(0.0, lambda length: 0), (0.999, lambda length: length - 1)])
+@pytest.mark.parametrize("own", [{"variant": "erl", "kl": 0.7}, {"variant": "prl", "early": 0.6, "contrast": 0.3}])
+def test_the_loss_of_rearec_by_autograd(tmp_path, monkeypatch, own, drawn, at):
+    """Value, number of targets, and of prl, whose gradient nothing is detached from, the gradient as well."""
+    found = rearec_learner(tmp_path, noise=0.0, **own)
+    found.model.eval()  # no dropout
+    batch = found.windows.batches(0, 40)[0]
+    assert len({len(window.items) for window in batch}) > 1
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(size, drawn))
+    total, count = found.loss(batch)
+    expected = rearec_loss(found, batch, at)
+    assert count.item() == sum(len(window.items) - 1 for window in batch)
+    torch.testing.assert_close(total, expected)
+    if own["variant"] == "prl":
+        weights = list(found.model.parameters())
+        slopes = [torch.autograd.grad(loss, weights) for loss in (total, expected)]
+        torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("variant", "pick"), [("erl", lambda own: own.mean(0)), ("prl", lambda own: own[-1])])
 def test_lists_are_by_the_mean_step_or_the_last(tmp_path, variant, pick):
     found = rearec_learner(tmp_path, variant=variant)
@@ -389,7 +437,7 @@ class KilledError(Exception):
     """Stands for a machine that is taken away."""
 
 
-@pytest.mark.parametrize("steps", [1, 4, 9])
+@pytest.mark.parametrize("steps", [1, 4, 5, 9])  # of 5 an epoch
 @pytest.mark.parametrize(("name", "own"), [("sasrec", {}), ("sasrec_bce", {}), ("rearec", {"variant": "prl"})])
 def test_a_run_that_was_killed_ends_with_the_same_bytes(name, own, steps, tmp_path, monkeypatch):
     """Killed in the midst of an epoch, or right behind one; with a checkpoint after every second step."""
@@ -415,6 +463,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(name, own, steps, tmp_pa
     assert weights(outcome) == weights(whole)
     assert (tmp_path / "parts/curve.csv").read_bytes() == (tmp_path / "whole/curve.csv").read_bytes()
     per_epoch = len(Windows(corpus, SIZE["length"], True, 1).batches(0, SCHEDULE["batch_size"]))
+    assert per_epoch == 5
     if steps > 1:
         assert len(counted) < 3 * per_epoch  # it did not start anew
 

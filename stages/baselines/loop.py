@@ -121,7 +121,7 @@ def _one_step(
         group["lr"] = rate
     total, count = learner.loss(batch)
     optimizer.zero_grad()
-    (total / count.clamp(min=1)).backward()  # type: ignore[no-untyped-call]
+    (total / torch.where(count > 0, count, 1)).backward()  # type: ignore[no-untyped-call]
     if most is not None:
         nn.utils.clip_grad_norm_(trained, most)
     optimizer.step()

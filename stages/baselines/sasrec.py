@@ -1,6 +1,6 @@
 """SASRec, with the cross-entropy over the whole catalogue where its section says no other: the strong row.
 
-    loss = -log softmax(F_t . E)[j_t + 1]   at every position t of a window
+    loss = -log softmax(F_t . E)[j_(t + 1)]   at every position t of a window
 
 Self-attentive sequential recommendation (arXiv 1808.09781), the encoder and its equations in
 stages/baselines/attention.py, losses in item_losses.py.
