@@ -33,7 +33,7 @@ from stages.core.section import OptimizerSection
 from stages.core.sections import Rl
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import load
-from stages.corpus.reserve import divide, held_back_contexts
+from stages.corpus.reserve import divide, held_back_contexts, visible_contexts
 from stages.policy import backbone, diagnostics
 from stages.policy.algorithm import Learner, Recipe
 from stages.policy.device import accelerator
@@ -62,7 +62,10 @@ def align(
     learner, log, card = start(settings, dataset, space, optimizer, seed)
     histories = log.histories
     reserve = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed)
-    contexts = held_back_contexts(histories, reserve, reserve.learners, rl.horizon)
+    if rl.learns_from == "visible":
+        contexts = visible_contexts(histories, reserve, rl.horizon)
+    else:
+        contexts = held_back_contexts(histories, reserve, reserve.learners, rl.horizon)
     if taught is not None:
         contexts = of_others(contexts, taught, rl.contexts)
     watch = Watch.over(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stages.core.errors import InputError
 from stages.corpus.histories import Histories
-from stages.corpus.reserve import divide, held_back_contexts, logged_after
+from stages.corpus.reserve import divide, held_back_contexts, logged_after, visible_contexts
 
 
 def corpus(train_lengths: list[int]) -> Histories:
@@ -96,6 +96,17 @@ def test_contexts_by_hand():
     none = held_back_contexts(histories, reserve, users, 4)
     assert none.shape == (0, 2)
     assert none.dtype == np.int64
+
+
+def test_visible_contexts_by_hand():
+    """Of 4 items and of 8 less 3, with two behind each context: positions 1, 2 and 1, 2, 3; of 2 items none."""
+    histories = corpus([4, 8, 2, 8, 8, 8])
+    reserve = divide(histories, holdback=3, share=0.5, min_items=5, seed=0)
+    pairs = visible_contexts(histories, reserve, 2).tolist()
+    assert pairs == [[0, 1], [0, 2], *([user, at] for user in (1, 3, 4, 5) for at in (1, 2, 3))]
+    items, _ = logged_after(histories, np.array(pairs), 2)
+    first = histories.offsets[np.array(pairs)[:, 0]]
+    assert (items - first[:, None] < reserve.sft_length[np.array(pairs)[:, 0], None]).all()  # nothing that is held back
 
 
 def test_logged_after_gives_the_next_items():

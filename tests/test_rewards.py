@@ -157,6 +157,9 @@ def test_running_mean_updated_before_any_start():
 # ------------------------------------------------------------------------------------------------ click model
 
 
+NOBODY = np.array([-1])
+
+
 def click_model(smoothing: float = 0.5) -> ClickModel:
     """User 0 took 0 1 2, user 1 took 0 1 and then, held back, 3. With window 1: 0 -> 1 twice, 1 -> 2 once.
 
@@ -182,20 +185,28 @@ def test_click_probabilities_by_hand():
 
     A click is certain. Likes + .2 (one of 5 is a like) over interactions + 1: .2/3, 1.2/3, .2/2, .2 where nobody was.
     """
-    click, like = click_model().probabilities([np.array([0, 1])])[0]
+    click, like = click_model().probabilities(NOBODY, [np.array([0, 1])])[0]
     assert click == pytest.approx([0.2, 0.45, 0.35, 0.0])
     assert like == pytest.approx([0.2 * 0.2 / 3, 0.18, 0.035, 0.0])
     assert click.sum() == pytest.approx(1)
 
 
+def test_what_a_user_went_on_to_is_not_its_own_reason():
+    """Without user 0's own 1 -> 2 and 0 -> 1 the votes are user 1's: .5 for 1. Of user 1, none is left for 1."""
+    click, _ = click_model().probabilities(np.array([0]), [np.array([0, 1])])[0]
+    assert click == pytest.approx([0.2, 0.7, 0.1, 0.0])
+    click, _ = click_model().probabilities(np.array([1]), [np.array([0, 1])])[0]
+    assert click == pytest.approx([0.2, 0.2 + 0.25 / 1.5, 0.1 + 0.5 / 1.5, 0.0])
+
+
 def test_after_an_item_that_nothing_followed_popularity_decides():
-    click, _ = click_model(0.1).probabilities([np.array([2])])[0]
+    click, _ = click_model(0.1).probabilities(NOBODY, [np.array([2])])[0]
     assert click == pytest.approx([0.4, 0.4, 0.2, 0.0])
 
 
 def test_modelled_rewards_by_hand():
     """Clicks .45 at rank 1, .35 at rank 2: the best slate: 1. Reversed: (.35 + .45 d) / (.45 + .35 d), d = .630930."""
-    found = click_model().rewards([np.array([0, 1])], np.array([[[1, 2], [2, 1], [3, -1]]]))
+    found = click_model().rewards(NOBODY, [np.array([0, 1])], np.array([[[1, 2], [2, 1], [3, -1]]]))
     assert found.shape == (1, 3, 2)
     best = 0.45 + 0.35 * 0.630930
     assert found[0, :, 0] == pytest.approx([1, (0.35 + 0.45 * 0.630930) / best, 0], abs=1e-6)
@@ -212,7 +223,8 @@ def test_modelled_objectives_stand_behind_the_logs(both):
     contexts, items = np.array([[0, 1]]), np.array([[[1, 2], [3, 2]]])
     found = own.rewards(contexts, items)
     assert found.shape == (1, 2, len(own.weights))
-    assert found[..., -2:] == pytest.approx(own.model.rewards(log.histories.items_before(contexts), items))
+    before = log.histories.items_before(contexts)
+    assert found[..., -2:] == pytest.approx(own.model.rewards(contexts[:, 0], before, items))
     if both:
         assert found[..., :2] == pytest.approx(log.rewards(contexts, items))
     weights = np.array(list(own.weights.values()))
@@ -223,6 +235,6 @@ def test_an_objective_that_nothing_carries_earns_nothing():
     """As in the log: 0, where the best slate's chance is 0 as well."""
     log = click_model()
     silent = dataclasses.replace(log, inclination=log.inclination * np.array([[1.0], [0.0]]))
-    found = silent.rewards([np.array([0])], np.array([[[1, 2]]]))
+    found = silent.rewards(NOBODY, [np.array([0])], np.array([[[1, 2]]]))
     assert found[0, 0, 0] > 0
     assert found[0, 0, 1] == 0

@@ -69,6 +69,8 @@ class Rl(Section):
 
     slate_length: Count
     group_size: Annotated[int, Field(ge=2)]
+    learns_from: Literal["held_back", "visible"]
+    """Whose contexts: held_back: the learners' last items, which SFT does not see | visible: all that SFT sees."""
     contexts: Count
     rollouts: Count
     updates_per_rollout: Count

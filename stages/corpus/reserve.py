@@ -57,6 +57,13 @@ def held_back_contexts(histories: Histories, reserve: Reserve, users: Ints, hori
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
+def visible_contexts(histories: Histories, reserve: Reserve, horizon: int) -> Ints:
+    """All contexts [C, 2] of (user, position) in what SFT may see, an item before them and `horizon` behind."""
+    count = np.maximum(reserve.sft_length - horizon, 0)  # of each user, positions 1, 2, ..
+    user = np.repeat(np.arange(len(count)), count)
+    return np.stack([user, np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count) + 1], 1)
+
+
 def logged_after(histories: Histories, contexts: Ints, horizon: int) -> tuple[Ints, dict[str, Ints]]:
     """The log after each context: items [C, horizon] and, per objective, whether each carries it [C, horizon]."""
     at = histories.offsets[contexts[:, 0], None] + contexts[:, 1, None] + np.arange(horizon)

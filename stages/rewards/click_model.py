@@ -5,17 +5,18 @@
                   b_m: share of all interactions that carry it
     R_m(S)      = sum_t d_t P_m(i_t | c) / the best slate's,   d_t = 1 / log2(t + 1)
 
-score: the transition counts of stages/baselines/transitions.py. A reward from the log is 0 for all but the few items
-that the user went on to; this one tells any two slates apart, as OneRec's reward model does (arXiv 2502.18965). It is
-only as true as its counts: what is measured stays the log.
+score: the transition counts of stages/baselines/transitions.py, less what the context's own user added to them, or what
+the user went on to would be its own reason. A reward from the log is 0 for all but the few items that the user went on
+to; this one tells any two slates apart, as OneRec's reward model does (arXiv 2502.18965). It is only as true as its
+counts: what is measured stays the log.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from stages.baselines import transitions
+from stages.baselines.others import OthersCounts
 from stages.corpus.histories import Histories, Ints
 from stages.rewards.environment import LoggedFeedback
 from stages.rewards.feedback import Floats, discounts, weighted_mean
@@ -25,8 +26,7 @@ from stages.rewards.feedback import Floats, discounts, weighted_mean
 class ClickModel:
     """Probabilities of feedback; N items, M objectives."""
 
-    matrix: sparse.csr_array  # [N, N] transition counts
-    counts: transitions.Params
+    counts: OthersCounts
     smoothing: float
     popularity: Floats  # [N] share of each item among the interactions
     inclination: Floats  # [M, N] smoothed share of an item's interactions that carry each objective
@@ -42,28 +42,27 @@ class ClickModel:
         count = np.bincount(visible.item[at], minlength=items)
         carried = [np.bincount(visible.item[at], visible.feedback[name][at], items) for name in objectives]
         return cls(
-            matrix=transitions.transition_matrix(visible, counts.window),
-            counts=counts,
+            counts=OthersCounts(visible, visible.train_length, counts),
             smoothing=smoothing,
             popularity=count / count.sum(),
             inclination=(np.array(carried) + np.sum(carried, 1, keepdims=True) / count.sum()) / (count + 1),
         )
 
-    def probabilities(self, contexts: list[Ints]) -> Floats:
-        """P_m of every item after each context (item numbers, oldest first): [B, M, N]."""
-        score = transitions.scores(self.matrix, contexts, self.counts).toarray()
+    def probabilities(self, users: Ints, contexts: list[Ints]) -> Floats:
+        """P_m of every item after each context (item numbers, oldest first) of users [B], -1 for nobody: [B, M, N]."""
+        score = self.counts.scores(users, contexts).toarray()
         total = score.sum(1, keepdims=True)
         unknown = np.tile(self.popularity, (len(score), 1))  # after items that nothing ever followed
         followed = np.divide(score, total, out=unknown, where=total > 0)
         taken = (1 - self.smoothing) * followed + self.smoothing * self.popularity
         return np.asarray(taken[:, None, :] * self.inclination)
 
-    def rewards(self, contexts: list[Ints], items: Ints) -> Floats:
+    def rewards(self, users: Ints, contexts: list[Ints], items: Ints) -> Floats:
         """R_m of slates [B, K, L]: [B, K, M]. 1 is the best slate there is, items of the context included.
 
         An objective that nothing in the log carries earns 0, as it does there.
         """
-        chance, discount = self.probabilities(contexts), discounts(items.shape[-1])
+        chance, discount = self.probabilities(users, contexts), discounts(items.shape[-1])
         best = -np.sort(-chance, axis=2)[..., : len(discount)]
         ideal = best @ discount[: best.shape[2]]  # [B, M]
         found = np.stack([own[:, slates] * (slates >= 0) for own, slates in zip(chance, items, strict=True)])
@@ -97,7 +96,7 @@ class ModelledFeedback:
 
     def rewards(self, contexts: Ints, items: Ints) -> Floats:
         """R_m of slates [B, K, L] for contexts [B, 2] of (user, position): [B, K, M]."""
-        modelled = self.model.rewards(self.histories.items_before(contexts), items)
+        modelled = self.model.rewards(contexts[:, 0], self.histories.items_before(contexts), items)
         return np.concatenate([self.log.rewards(contexts, items), modelled], -1) if self.both else modelled
 
     def weighted(self, rewards: Floats) -> Floats:
