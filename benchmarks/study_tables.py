@@ -1,0 +1,263 @@
+"""The tables of docs/study.md, from the cells that are kept in docs/study/<data set>/<row>.
+
+- bounds: over the last half of the rollouts, by seed and in the mean: quantiles of r, the shares of rewarded slates
+  that the upper bound stops and of rejected ones that the lower bound does (of SAGE's floor apart for lambda = 1 and
+  lambda > 1), the cosine of SAGE's and GBPO's gradients with its least and largest. They are of a rollout's last pass.
+- held-out: rewards on the reporting half of the reserve, each policy at its own best temperature and its greedy slate,
+  less SFT's: paired over users, whose values are means over contexts and then seeds. `share` is the half-width of the
+  difference's interval over SFT's reward; `verdict`: above or below 0, or null where that share is at most 5%.
+- lists: every list of every row, with intervals over users; less SFT's greedy slate.
+- pairs: --against (SAGE) less every other row's greedy slate. p is corrected by Holm over the rows and measures that
+  the study's claims are about (FAMILY x MEASURES); of the other rows it stands uncorrected.
+- coverage: figures that are no means over users. p of the difference from --against is a randomisation test: were the
+  rows alike, a user's slates could be the other's; `chance` holds 95% of the differences that such swaps make.
+
+Seeds that only one of two rows has are left out of their comparison; a baseline that is kept once, since it counts, is
+compared with all.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.core.params import Params
+from stages.core.seeding import numpy_generator
+from stages.measures import paired
+from stages.reporting import heldout
+
+SFT = "semantic_id-sft"
+DECODERS = ["slate", "beam", "list"]
+QUANTILES = ["ratio_min", "ratio_q05", "ratio_mean", "ratio_q95", "ratio_max"]
+SHARES = ["at_upper_bound", "at_lower_bound", "at_floor_low_diversity", "at_floor_usual_diversity", "lambda_mean"]
+BOUNDS = [*QUANTILES, *SHARES, "bounded_rewarded", "bounded_rejected", "bound_share_max", "kl", "gbpo_cosine"]
+MEASURES = ["ndcg@10", "entropy_slate@10", "cold_exposure@10", "cold_recall@10"]  # means over users
+CORRECTED = ["gbpo", "sage_no_boost", "sage_no_penalty", "sage_no_decoupling"]
+FAMILY = [f"semantic_id-{name}" for name in CORRECTED]
+LISTED = ["ndcg@10", "recall@10", "entropy_slate@10", "log_popularity@10"]
+COVERAGE = ["coverage@10", "cold_coverage@10", "entropy_pooled@10"]
+NULL = 0.05  # of SFT's reward: a half-width up to which an interval around 0 is a result
+
+Frame = pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What is kept of a data set, of one split."""
+
+    folder: Path
+    split: str
+
+    def kept(self, kind: str) -> Iterator[tuple[str, int, Path]]:
+        """Row, seed and file of everything of one kind: `curve-*.csv`."""
+        for path in sorted(self.folder.glob(f"*/{kind}")):
+            yield path.parent.name, int(path.stem.rsplit("-", 1)[1]), path
+
+    @cached_property
+    def users(self) -> dict[tuple[str, str], dict[int, Frame]]:
+        """By row and decoder, by seed: measures of users."""
+        found: dict[tuple[str, str], dict[int, Frame]] = {}
+        for row, seed, path in self.kept("per_user-*.parquet"):
+            table = pd.read_parquet(path)
+            for decoder in DECODERS:
+                own = table[(table["split"] == self.split) & (table["decoder"] == decoder)]
+                if len(own):
+                    own = own.set_index("user").drop(columns=["split", "decoder"])
+                    found.setdefault((row, decoder), {})[seed] = own
+        return found
+
+    @cached_property
+    def cold_items(self) -> int:
+        """How many the catalogue has."""
+        _, _, path = next(self.kept("metrics-*.json"))
+        return int(json.loads(path.read_text())["counts"]["cold_items"][0])
+
+    @cached_property
+    def details(self) -> dict[str, dict[int, dict]]:
+        """By row and seed, the metrics of the greedy slate, or of a baseline's list."""
+        found: dict[str, dict[int, dict]] = {}
+        for row, seed, path in self.kept("metrics-*.json"):
+            detail = json.loads(path.read_text())["detail"][self.split]
+            found.setdefault(row, {})[seed] = detail.get("slate") or detail["list"]
+        return found
+
+    def main_line(self, row: str) -> tuple[str, str]:
+        return (row, "slate") if (row, "slate") in self.users else (row, "list")
+
+    def cold_slates(self, row: str) -> dict[int, Frame]:
+        """By seed, users and cold items of their slates."""
+        found = {}
+        for _, seed, path in self.kept("lists-*.parquet"):
+            if path.parent.name == row:
+                table = pd.read_parquet(path)
+                decoder = self.main_line(row)[1]
+                table = table[(table["split"] == self.split) & (table["decoder"] == decoder) & (table["rank"] <= 10)]
+                found[seed] = table[table["cold"]][["user", "item"]]
+        return found
+
+
+def common(first: dict[int, Frame], second: dict[int, Frame], decoder: str) -> tuple[list[int], list[int]]:
+    """The seeds of two rows that are compared, pair by pair; decoder: of the second, `list` for a baseline."""
+    if decoder == "list" and len(second) == 1:
+        return sorted(first), list(second) * len(first)
+    both = sorted(set(first) & set(second))
+    return both, both
+
+
+def mean_over(seeds: dict[int, Frame], chosen: list[int]) -> Frame:
+    """Every user's mean over seeds; all have the same users."""
+    parts = [seeds[seed] for seed in chosen]
+    if any(not part.index.equals(parts[0].index) for part in parts):
+        raise SystemExit("cells of one data set with different users; keep them anew")
+    return sum(parts[1:], parts[0]) / len(parts)
+
+
+def bounds(cells: Cells) -> Frame:
+    """By row and seed, and the mean of a row's seeds."""
+    found = {}
+    for row, seed, path in cells.kept("curve-*.csv"):
+        curve = pd.read_csv(path)
+        if len(curve) > 1:
+            late = curve[curve["step"] > curve["step"].max() / 2].reindex(columns=BOUNDS)
+            cosine = late["gbpo_cosine"]
+            found[row, str(seed)] = pd.concat(
+                [late.mean(), pd.Series({"cosine_min": cosine.min(), "cosine_max": cosine.max()})]
+            )
+    table = pd.DataFrame(found).T
+    if not len(table):
+        return table
+    means = table.groupby(level=0).mean()
+    means.index = pd.MultiIndex.from_product([means.index, ["mean"]])
+    return pd.concat([table, means]).sort_index()
+
+
+def held_out(cells: Cells, settings: Params) -> Frame:
+    """What each policy earned on the reserve, and less its SFT policy's."""
+    tables: dict[str, dict[int, Frame]] = {}
+    for row, seed, path in cells.kept("heldout-*.parquet"):
+        tables.setdefault(row, {})[seed] = pd.read_parquet(path)
+    found = []
+    for row, own in tables.items():
+        seeds = sorted(set(own) & set(tables[SFT]))
+        for decoder in heldout.DECODERS:
+            parts, base = ([table[seed] for seed in seeds] for table in (own, tables[SFT]))
+            rewards, before = (heldout.of_users(each, decoder) for each in (parts, base))
+            less = heldout.bounds(rewards - before, settings.evaluate)
+            share = (less[2] - less[1]) / 2 / float(before.mean())
+            by_seed = [
+                float((heldout.of_users([one], decoder) - heldout.of_users([other], decoder)).mean())
+                for one, other in zip(parts, base, strict=True)
+            ]
+            at = [float(table.loc[table["decoder"] == decoder, "temperature"].iloc[0]) for table in parts]
+            reward = heldout.bounds(rewards, settings.evaluate)
+            told = [at, *reward, *less, by_seed, share, verdict(less, share)]
+            found.append([row, decoder, len(seeds), len(rewards), *told])
+    head = ["row", "decoder", "seeds", "users", "temperatures", "reward", "low", "high", "less SFT", "low", "high"]
+    return pd.DataFrame(found, columns=[*head, "by seed", "share", "verdict"])
+
+
+def verdict(less: tuple[float, float, float], share: float) -> str:
+    """What an interval of a difference says."""
+    if less[1] > 0:
+        return "above"
+    if less[2] < 0:
+        return "below"
+    return "null" if share <= NULL else "open"
+
+
+def lists(cells: Cells, settings: Params) -> Frame:
+    """Of every list the means over users and seeds; N@10 less that of SFT's greedy slate."""
+    found = []
+    for (row, decoder), own in cells.users.items():
+        of_base, seeds = common(base := cells.users[SFT, "slate"], own, decoder)
+        values, before = mean_over(own, sorted(own)), mean_over(base, of_base)
+        less = heldout.bounds(mean_over(own, seeds)["ndcg@10"] - before["ndcg@10"], settings.evaluate)
+        targets = int(values["cold_recall@10"].notna().sum())
+        hits = values["cold_recall@10"].sum()
+        shown = [values[name].mean() for name in LISTED]
+        found.append([row, decoder, len(own), len(values), *shown, hits, targets, *less])
+    head = ["row", "list", "seeds", "users", *LISTED, "cold hits", "cold targets"]
+    return pd.DataFrame(found, columns=[*head, "N@10 less SFT's slate", "low", "high"])
+
+
+def pairs(cells: Cells, settings: Params, against: str) -> Frame:
+    """`against` less every other row."""
+    own = cells.users.get(cells.main_line(against))
+    if own is None:
+        raise SystemExit(f"{cells.folder}: no row '{against}' is kept; there are: {', '.join(cells.details)}")
+    found = []
+    for row in cells.details:
+        if row == against:
+            continue
+        line = cells.main_line(row)
+        first, second = common(own, other := cells.users[line], line[1])
+        if not first:
+            continue
+        ours, theirs = mean_over(own, first), mean_over(other, second)
+        for measure in MEASURES:
+            both = np.stack([ours[measure], theirs[measure].reindex(ours.index)], 1).astype(np.float64)
+            generator = numpy_generator(settings.evaluate.seed, "study", measure, row)
+            tests = (settings.evaluate.resamples, settings.tabulate.rounds, settings.evaluate.confidence)
+            pair = paired.compare(both, *tests, generator)
+            by_seed = [
+                float((own[one][measure] - other[two][measure]).mean()) for one, two in zip(first, second, strict=True)
+            ]
+            users = int((~np.isnan(both).any(axis=1)).sum())
+            values = [float(value[0]) for value in (pair.difference, pair.low, pair.high, pair.p)]
+            found.append([row, measure, len(first), users, np.nanmean(both[:, 1]), *values, by_seed])
+    head = ["less", "measure", "seeds", "users", "theirs", "difference", "low", "high", "p", "by seed"]
+    return corrected(pd.DataFrame(found, columns=head))
+
+
+def corrected(table: Frame) -> Frame:
+    """The table with p of the family corrected for its number by Holm."""
+    table["corrected"] = table["less"].isin(FAMILY)
+    family = table["corrected"].to_numpy()
+    table.loc[family, "p"] = paired.holm(table.loc[family, "p"].to_numpy())
+    return table
+
+
+def coverage(cells: Cells, settings: Params, against: str) -> Frame:
+    """Figures over all users' slates, means over seeds, and the difference in cold coverage from `against`."""
+    found = []
+    for row, own in cells.details.items():
+        values = [np.mean([detail[name][0] for detail in own.values()]) for name in COVERAGE]
+        spread = [detail["cold_coverage@10"][0] for detail in own.values()]
+        found.append([row, len(own), *values, min(spread), max(spread), *swapped(cells, settings, against, row)])
+    head = ["row", "seeds", *COVERAGE, "cold, least", "cold, most", "SAGE less it", "chance low", "chance high", "p"]
+    return corrected(pd.DataFrame(found, columns=["less", *head[1:]]))
+
+
+def swapped(cells: Cells, settings: Params, against: str, row: str) -> tuple[float, float, float, float]:
+    """Cold coverage of `against` less that of the row, in the mean over seeds, and what swapping users makes of it."""
+    first, second = cells.cold_slates(against), cells.cold_slates(row)
+    if row == against or not first or not second:
+        return (np.nan,) * 4
+    seeds = common(first, second, cells.main_line(row)[1])
+    generator, rounds = numpy_generator(settings.evaluate.seed, "study", "cold", row), settings.tabulate.rounds
+    parts = [swaps(first[one], second[two]) for one, two in zip(*seeds, strict=True)]
+    users = np.unique(np.concatenate([part[0] for part in parts]))
+    found = np.empty(rounds + 1)
+    for turn in range(rounds + 1):
+        other = generator.random(len(users)) < 0.5 if turn else np.zeros(len(users), bool)
+        found[turn] = np.mean([difference(*part, other[np.searchsorted(users, part[0])]) for part in parts])
+    found /= cells.cold_items
+    low, high = np.quantile(found[1:], [0.025, 0.975])
+    return found[0], low, high, float((1 + (np.abs(found[1:]) >= abs(found[0])).sum()) / (1 + rounds))
+
+
+def swaps(first: Frame, second: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User, cold item (numbered from 0) and whose slate, 0 or 1, of everything cold that two rows show."""
+    both = pd.concat([first.assign(whose=0), second.assign(whose=1)])
+    return both["user"].to_numpy(), np.unique(both["item"], return_inverse=True)[1], both["whose"].to_numpy()
+
+
+def difference(user: np.ndarray, item: np.ndarray, whose: np.ndarray, swap: np.ndarray) -> int:
+    """Cold items that the first row shows somewhere, less those of the second, where some users' slates are swapped."""
+    shown = np.zeros((2, item.max(initial=-1) + 1), bool)
+    shown[whose ^ swap, item] = True
+    return int(shown[0].sum()) - int(shown[1].sum())

@@ -1,0 +1,118 @@
+"""The tables of the study, from cells that are made up so that every figure is known."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import study_tables
+from benchmarks.study_tables import MEASURES, SFT, Cells
+from stages.core import params
+
+SAGE, GBPO, COUNTS = "semantic_id-sage", "semantic_id-gbpo", "transitions"
+USERS = 40
+
+
+def cell(folder, row, seed, ndcg, cold=(), decoder="slate", reward=None):
+    """A kept cell: every user has this N@10; user u shows cold item u of `cold`, where there is one."""
+    own = folder / row
+    own.mkdir(exist_ok=True)
+    names = {*MEASURES, *study_tables.LISTED} - {"cold_recall@10"}
+    values = {"user": range(USERS), "split": "test", "decoder": decoder, **dict.fromkeys(names, ndcg)}
+    table = pd.DataFrame(values)
+    table["cold_recall@10"] = np.where(table["user"] < 4, 0.5, np.nan)
+    table.to_parquet(own / f"per_user-{seed}.parquet")
+    lists = [(user, "test", decoder, 1, item, True) for user, item in enumerate(cold)]
+    lists.append((0, "test", decoder, 2, 99, False))
+    names = ["user", "split", "decoder", "rank", "item", "cold"]
+    pd.DataFrame(lists, columns=names).to_parquet(own / f"lists-{seed}.parquet")
+    detail = {name: [0.25, None, None] for name in study_tables.COVERAGE}
+    told = {"detail": {"test": {decoder: detail}}, "counts": {"cold_items": [50]}}
+    (own / f"metrics-{seed}.json").write_text(json.dumps(told))
+    if reward is not None:
+        held = {"user": np.arange(USERS), "position": 1, "temperature": 0.3, "reward": reward}
+        both = [pd.DataFrame({**held, "decoder": name}) for name in ("sampled", "slate")]
+        pd.concat(both).to_parquet(own / f"heldout-{seed}.parquet")
+
+
+@pytest.fixture
+def cells(tmp_path):
+    spread = np.linspace(0, 0.1, USERS)
+    for seed in (1, 2):
+        cell(tmp_path, SFT, seed, 0.1, [0] * USERS, reward=spread)
+        cell(tmp_path, SAGE, seed, 0.1 + seed / 100, range(USERS), reward=spread + seed / 100)
+    cell(tmp_path, GBPO, 1, 0.11, [0] * USERS, reward=spread)
+    cell(tmp_path, COUNTS, 1, 0.2, decoder="list")
+    return Cells(tmp_path, "test")
+
+
+def test_held_out_is_less_the_same_seeds_of_sft(cells):
+    table = study_tables.held_out(cells, params.load()).set_index(["row", "decoder"])
+    sage, gbpo = table.loc[(SAGE, "slate")], table.loc[(GBPO, "sampled")]
+    assert sage["less SFT"] == pytest.approx(0.015)
+    assert sage["by seed"] == pytest.approx([0.01, 0.02])
+    assert (sage["seeds"], sage["users"], sage["verdict"]) == (2, USERS, "above")
+    assert (gbpo["seeds"], gbpo["less SFT"], gbpo["verdict"]) == (1, 0, "null")
+
+
+@pytest.mark.parametrize(
+    ("less", "share", "said"),
+    [
+        ((0.1, 0.01, 0.2), 0.9, "above"),
+        ((-0.1, -0.2, -0.01), 0.1, "below"),
+        ((0, -1, 1), 0.05, "null"),
+        ((0, -1, 1), 0.051, "open"),
+    ],
+)
+def test_verdicts(less, share, said):
+    assert study_tables.verdict(less, share) == said
+
+
+def test_lists_stand_beside_sfts_slate(cells):
+    table = study_tables.lists(cells, params.load()).set_index(["row", "list"])
+    assert table.loc[(COUNTS, "list"), "N@10 less SFT's slate"] == pytest.approx(0.1)
+    assert table.loc[(SAGE, "slate"), "N@10 less SFT's slate"] == pytest.approx(0.015)
+    assert table.loc[(SAGE, "slate"), ["cold hits", "cold targets"]].tolist() == [2, 4]
+
+
+def test_pairs_compare_common_seeds_and_correct_their_family(cells):
+    table = study_tables.pairs(cells, params.load(), SAGE).set_index(["less", "measure"])
+    assert table.loc[(GBPO, "ndcg@10"), ["seeds", "users"]].tolist() == [1, USERS]
+    assert table.loc[(GBPO, "ndcg@10"), "difference"] == pytest.approx(0.0)  # of seed 1 alone
+    assert table.loc[(SFT, "ndcg@10"), "by seed"] == pytest.approx([0.01, 0.02])
+    assert table.loc[(COUNTS, "ndcg@10"), ["seeds", "difference"]].tolist() == pytest.approx([2, 0.115 - 0.2])
+    assert table["corrected"].groupby(level=0).all().to_dict() == {SFT: False, GBPO: True, COUNTS: False}
+    with pytest.raises(SystemExit, match="no row 'semantic_id-grpo' is kept; there are: semantic_id-gbpo,"):
+        study_tables.pairs(cells, params.load(), "semantic_id-grpo")
+
+
+def test_cold_coverage_is_tested_by_swapping_users(cells):
+    """SAGE shows 40 cold items, one a user, SFT one and the same: (40 - 1) / 50. Swapped, either shows about 20."""
+    table = study_tables.coverage(cells, params.load(), SAGE).set_index("less")
+    assert table.loc[SFT, "SAGE less it"] == pytest.approx(39 / 50)
+    assert table.loc[SFT, "p"] < 0.001
+    assert -0.5 < table.loc[SFT, "chance low"] < 0 < table.loc[SFT, "chance high"] < 0.5
+    assert np.isnan(table.loc[SAGE, "p"])
+
+
+def test_a_swap_gives_a_users_cold_items_to_the_other():
+    user, item, whose = np.array([0, 1, 1]), np.array([0, 1, 0]), np.array([0, 0, 1])
+    assert study_tables.difference(user, item, whose, np.array([False, False, False])) == 2 - 1
+    assert study_tables.difference(user, item, whose, np.array([False, True, True])) == 1 - 1
+
+
+def test_bounds_are_of_the_last_half(tmp_path):
+    (tmp_path / SAGE).mkdir()
+    for seed in (1, 2):
+        curve = {"step": [1, 2, 3, 4], "ratio_mean": [9, 9, seed, seed + 1], "gbpo_cosine": [np.nan, 9, 0.25, 0.75]}
+        pd.DataFrame(curve).to_csv(tmp_path / SAGE / f"curve-{seed}.csv")
+    table = study_tables.bounds(Cells(tmp_path, "test"))
+    assert table.loc[(SAGE, "1"), "ratio_mean"] == 1.5
+    assert table.loc[(SAGE, "mean"), ["ratio_mean", "gbpo_cosine", "cosine_min"]].tolist() == [2.0, 0.5, 0.25]
+
+
+def test_different_users_are_refused():
+    first, second = pd.DataFrame({"x": [1.0]}, index=[0]), pd.DataFrame({"x": [1.0]}, index=[1])
+    with pytest.raises(SystemExit, match="different users; keep them anew"):
+        study_tables.mean_over({1: first, 2: second}, [1, 2])
