@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import study_swaps
 from stages.core.params import Params
 from stages.core.seeding import numpy_generator
 from stages.measures import paired
@@ -233,31 +234,12 @@ def coverage(cells: Cells, settings: Params, against: str) -> Frame:
 
 
 def swapped(cells: Cells, settings: Params, against: str, row: str) -> tuple[float, float, float, float]:
-    """Cold coverage of `against` less that of the row, in the mean over seeds, and what swapping users makes of it."""
+    """Cold coverage of `against` less that of the row, mean over seeds, 95% of what swaps make of it, and p."""
     first, second = cells.cold_slates(against), cells.cold_slates(row)
     if row == against or not first or not second:
         return (np.nan,) * 4
-    seeds = common(first, second, cells.main_line(row)[1])
-    generator, rounds = numpy_generator(settings.evaluate.seed, "study", "cold", row), settings.tabulate.rounds
-    parts = [swaps(first[one], second[two]) for one, two in zip(*seeds, strict=True)]
-    users = np.unique(np.concatenate([part[0] for part in parts]))
-    found = np.empty(rounds + 1)
-    for turn in range(rounds + 1):
-        other = generator.random(len(users)) < 0.5 if turn else np.zeros(len(users), bool)
-        found[turn] = np.mean([difference(*part, other[np.searchsorted(users, part[0])]) for part in parts])
-    found /= cells.cold_items
-    low, high = np.quantile(found[1:], [0.025, 0.975])
-    return found[0], low, high, float((1 + (np.abs(found[1:]) >= abs(found[0])).sum()) / (1 + rounds))
-
-
-def swaps(first: Frame, second: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """User, cold item (numbered from 0) and whose slate, 0 or 1, of everything cold that two rows show."""
-    both = pd.concat([first.assign(whose=0), second.assign(whose=1)])
-    return both["user"].to_numpy(), np.unique(both["item"], return_inverse=True)[1], both["whose"].to_numpy()
-
-
-def difference(user: np.ndarray, item: np.ndarray, whose: np.ndarray, swap: np.ndarray) -> int:
-    """Cold items that the first row shows somewhere, less those of the second, where some users' slates are swapped."""
-    shown = np.zeros((2, item.max(initial=-1) + 1), bool)
-    shown[whose ^ swap, item] = True
-    return int(shown[0].sum()) - int(shown[1].sum())
+    seeds = zip(*common(first, second, cells.main_line(row)[1]), strict=True)
+    parts = [study_swaps.shown(first[one], second[two]) for one, two in seeds]
+    generator = numpy_generator(settings.evaluate.seed, "study", "cold", row)
+    *told, p = study_swaps.randomised(parts, settings.tabulate.rounds, generator)
+    return *(value / cells.cold_items for value in told), p

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import study_tables
+from benchmarks import study_swaps, study_tables
 from benchmarks.study_tables import MEASURES, SFT, Cells
 from stages.core import params
 
@@ -98,8 +98,8 @@ def test_cold_coverage_is_tested_by_swapping_users(cells):
 
 def test_a_swap_gives_a_users_cold_items_to_the_other():
     user, item, whose = np.array([0, 1, 1]), np.array([0, 1, 0]), np.array([0, 0, 1])
-    assert study_tables.difference(user, item, whose, np.array([False, False, False])) == 2 - 1
-    assert study_tables.difference(user, item, whose, np.array([False, True, True])) == 1 - 1
+    assert study_swaps.difference(user, item, whose, np.array([False, False, False])) == 2 - 1
+    assert study_swaps.difference(user, item, whose, np.array([False, True, True])) == 1 - 1
 
 
 def test_bounds_are_of_the_last_half(tmp_path):
