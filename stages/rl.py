@@ -89,7 +89,7 @@ def align(
         state.curve.restore([{"step": 0, "cold_mass": watch.cold_mass(learner)}])
     for step in stage.progress(range(state.step, steps), f"rl {row}"):
         started = time.perf_counter()
-        learner.set_rate(min(1.0, (step + 1) / max(1, rl.lr_warmup)))
+        learner.set_rate(rate_share(rl, step))
         look = (step + 1) % rl.evaluate_every == 0 or step + 1 == steps
         drawn = numpy_generator(seed, "contexts", step).permutation(len(contexts))
         now, spare = np.split(contexts[drawn], [rl.contexts])
@@ -200,6 +200,15 @@ def recipe(rl: Rl, own: OptimizerSection | None) -> Recipe:
         kl=rl.kl if kl is None else kl,
         max_grad_norm=rl.max_grad_norm,
     )
+
+
+def rate_share(rl: Rl, step: int) -> float:
+    """Share of the learning rate that a step has, counted from 0: it rises, and then stays, or falls as a cosine."""
+    if step < rl.lr_warmup:
+        return (step + 1) / rl.lr_warmup
+    if rl.lr_decay == "none":
+        return 1.0
+    return (1 + math.cos(math.pi * (step - rl.lr_warmup) / (rl.rollouts - rl.lr_warmup))) / 2
 
 
 def log_speed(step: int, found: dict[str, float], seconds: float) -> None:

@@ -23,6 +23,15 @@ def test_division_by_the_groups_std_reaches_the_recipe(divide):
     assert rl.recipe(shared, None).divide_by_std is divide
 
 
+@pytest.mark.parametrize("decay", ["none", "cosine"])
+def test_the_learning_rate_rises_and_then_stays_or_falls(decay):
+    shared = params.load().rl.model_copy(update={"rollouts": 12, "lr_warmup": 4, "lr_decay": decay})
+    shares = [rl.rate_share(shared, step) for step in range(12)]
+    assert shares[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    later = [1.0] * 8 if decay == "none" else [0.5 * (1 + np.cos(np.pi * k / 8)) for k in range(8)]
+    assert shares[4:] == pytest.approx(later)
+
+
 def row(**values: float) -> dict[str, float]:
     return {
         "at_upper_bound": 0.0,

@@ -120,5 +120,8 @@ class Outcome:
 
 
 def device() -> torch.device:
-    """A CUDA device if there is one, otherwise the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """A CUDA device if there is one, with matrix products in TF32, otherwise the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.set_float32_matmul_precision("high")
+    return torch.device("cuda")

@@ -26,7 +26,7 @@ from stages.policy import backbone
 from stages.policy.constrained import output_logits
 from stages.policy.sharing import Reading
 
-PASS = 4096  # tokens of examples, padding included, that are read in one pass: what a CPU's caches hold
+PASS = {"cpu": 4096, "cuda": 65536}  # tokens of examples, padding included, read at once: a CPU's caches, a GPU's cores
 
 
 class LcRec(Search):
@@ -55,7 +55,7 @@ class LcRec(Search):
     def loss(self, batch: list[Row]) -> tuple[Tensor, Tensor]:
         """Weighted sum of the negative log-probabilities (nats) of the responses' tokens, and of their weights."""
         total = torch.zeros((), device=self.given.device)
-        for rows in _passes(batch):
+        for rows in _passes(batch, PASS[self.given.device.type]):
             with torch.autocast(self.given.device.type, torch.bfloat16, enabled=self.mixed):
                 losses = self._losses(rows)
             weights = np.repeat([row.weight for row in rows], [row.written.sum() for row in rows])
@@ -91,11 +91,11 @@ class _Writer:
         return output_logits(self.reading.model, self.reading.read(self.columns[level - 1][code]), self.columns[level])
 
 
-def _passes(batch: list[Row]) -> Iterator[list[Row]]:
-    """The examples, longest first, in parts of at most PASS tokens, padding included, or of one example."""
+def _passes(batch: list[Row], most: int) -> Iterator[list[Row]]:
+    """The examples, longest first, in parts of at most so many tokens, padding included, or of one example."""
     part: list[Row] = []
     for row in sorted(batch, key=lambda own: -len(own.tokens)):
-        if part and len(part[0].tokens) * (len(part) + 1) > PASS:
+        if part and len(part[0].tokens) * (len(part) + 1) > most:
             yield part
             part = []
         part.append(row)

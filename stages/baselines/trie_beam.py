@@ -24,7 +24,7 @@ from stages.baselines.asked import Asked, Floats, Lists
 from stages.core.stage import progress
 from stages.corpus.histories import Ints
 
-USERS = 64  # searched at once
+USERS = {"cpu": 64, "cuda": 1024}  # searched at once
 
 
 class Writer(Protocol):
@@ -101,7 +101,7 @@ class Search(ABC):
             banned = padded([np.unique(own) for own in part.hidden], -1)[0].to(trie.node.device)
             return likeliest(self.read(part), trie, banned, max(self.beam_width, asked.length), asked.length)
 
-        items, scores = _by_length(asked, search)
+        items, scores = _by_length(asked, search, USERS[self.trie.node.device.type])
         return items, scores
 
     def judged(self, asked: Asked) -> Floats:
@@ -111,7 +111,7 @@ class Search(ABC):
             own = torch.from_numpy(part.candidates).to(self.trie.codes.device)
             return (scores_of(self.read(part), self.trie.codes[own].long()),)
 
-        return _by_length(asked, search)[0]
+        return _by_length(asked, search, USERS[self.trie.node.device.type])[0]
 
 
 def held_to(trie: Trie, items: Ints) -> Trie:
@@ -123,12 +123,10 @@ def held_to(trie: Trie, items: Ints) -> Trie:
     return own.to(trie.node.device)
 
 
-def _by_length(asked: Asked, search: Callable[[Asked], tuple[Tensor, ...]]) -> tuple[npt.NDArray[Any], ...]:
-    """What is found behind all contexts in their order, a part at a time, like lengths together, so that little is
-    padded.
-    """
+def _by_length(asked: Asked, search: Callable[[Asked], tuple[Tensor, ...]], most: int) -> tuple[npt.NDArray[Any], ...]:
+    """What is found behind all contexts, in their order; `most` at a time, like lengths together, which pads little."""
     order = np.argsort([-len(own) for own in asked.contexts], kind="stable")
-    parts = [order[start : start + USERS] for start in range(0, len(order), USERS)]
+    parts = [order[start : start + most] for start in range(0, len(order), most)]
     found = [search(asked.part(part)) for part in progress(parts, f"{asked.split} lists")]
     back = np.argsort(order)
     return tuple(torch.cat(own).cpu().numpy()[back] for own in zip(*found, strict=True))

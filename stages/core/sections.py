@@ -81,6 +81,8 @@ class Rl(Section):
     """Users whose slates are in memory at once, null: a minibatch. A matter of memory and speed alone."""
     lr_warmup: Annotated[int, Field(ge=0)]
     """Rollouts over which the learning rate rises to its value."""
+    lr_decay: Literal["none", "cosine"]
+    """What it does then: stay, or fall to 0 behind the last rollout."""
     free: bool
     """Native text: sample any tokens, as lines. One that names no candidate, or one again, earns nothing."""
     temperature: Annotated[float, Field(gt=0)]

@@ -21,7 +21,7 @@ from stages.policy.logprobs import spell, token_log_probs
 from stages.policy.task import Task
 from stages.rewards.feedback import logged_rewards
 
-CONTEXTS = 256  # decoded at once
+CONTEXTS = {"cpu": 256, "cuda": 4096}  # decoded at once
 COLD_ITEMS = 64  # scored at once per context
 
 
@@ -126,8 +126,9 @@ def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, seed: in
     A seed means the same noise at every look, so that two looks differ by their policies alone.
     """
     rewards, items = [], []
-    for start in range(0, len(contexts), CONTEXTS):
-        found = task.sample(model, contexts[start : start + CONTEXTS], [task.temperature, 0.0], seed, "reserve")
+    most = CONTEXTS[task.device.type]
+    for start in range(0, len(contexts), most):
+        found = task.sample(model, contexts[start : start + most], [task.temperature, 0.0], seed, "reserve")
         rewards.append(found.total)
         items.append(found.items[:, 1])
     sampled, greedy = np.concatenate(rewards).T
@@ -144,7 +145,7 @@ def sampled_rewards(
 
     The same noise at every temperature and for every policy.
     """
-    batch = max(1, CONTEXTS // samples)
+    batch = max(1, CONTEXTS[task.device.type] // samples)
     parts = [contexts[start : start + batch] for start in range(0, len(contexts), batch)]
     found = [task.sample(model, part, [temperature] * samples, seed, "held out").total for part in parts]
     return np.concatenate(found).mean(1)

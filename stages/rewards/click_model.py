@@ -63,8 +63,9 @@ class ClickModel:
         An objective that nothing in the log carries earns 0, as it does there.
         """
         chance, discount = self.probabilities(users, contexts), discounts(items.shape[-1])
-        best = -np.sort(-chance, axis=2)[..., : len(discount)]
-        ideal = best @ discount[: best.shape[2]]  # [B, M]
+        count = min(len(discount), chance.shape[2])
+        best = -np.sort(np.partition(-chance, count - 1, axis=2)[..., :count], axis=2)
+        ideal = best @ discount[:count]  # [B, M]
         found = np.stack([own[:, slates] * (slates >= 0) for own, slates in zip(chance, items, strict=True)])
         # [B, M, K, L]; a slot without item, -1, earns nothing
         earned = found @ discount
