@@ -18,7 +18,7 @@ class BaseRetriever(ABC):
     """Counts once; a module of this folder offers its own as `Retriever`."""
 
     def __init__(self, histories: Histories, visible: Ints, counts: Fill) -> None:
-        """Visible [U]: the first items of each user that may be counted. counts: text.transitions."""
+        """visible: [U] the first items of each user that may be counted; counts: text.transitions."""
         self.histories, self.counts = histories, counts
         self.popularity = visible_counts(histories, visible)  # [N]
 
