@@ -68,7 +68,7 @@ def test_an_ablation_is_sage_less_one_part(load):
     found = load({"sage.eps_clip": 0.25, "ablation_datasets": ["ml-100k"]})
     whole = found.own["sage"].model_dump()
     changed = {"sage_no_boost": {"eps_boost": 0.0}, "sage_no_penalty": {"beta": 0.0}}
-    changed["sage_no_decoupling"] = {"decouple": False}
+    changed |= {"sage_no_decoupling": {"decouple": False}, "sage_scaled": {"eps_boost": 0.08}}
     assert set(found.ablations) == set(changed)
     for name, keys in changed.items():
         assert found.own[name].model_dump() == {**whole, **keys}

@@ -26,7 +26,7 @@ from stages.policy import backbone
 from stages.policy.constrained import output_logits
 from stages.policy.sharing import Reading
 
-PASS = {"cpu": 4096, "cuda": 65536}  # tokens of examples, padding included, read at once: a CPU's caches, a GPU's cores
+PASS = {"cpu": 4096, "cuda": 16384}  # tokens of examples, padding included, read at once: a CPU's caches, a GPU's cores
 
 
 class LcRec(Search):

@@ -26,7 +26,7 @@ from stages.core.seeding import derived_seed
 from stages.corpus.histories import Ints
 
 START = PADDING = 0
-GROUP = 32  # histories that a CPU encodes at once, in training: what its caches hold
+GROUP = {"cpu": 32, "cuda": 512}  # histories encoded at once, in training: a CPU's caches, a GPU's cores
 
 
 class Tiger(Search):
@@ -64,7 +64,7 @@ class Tiger(Search):
         """
         total, count = torch.zeros((), device=self.given.device), 0
         order = np.argsort([-len(items) for items in batch.history], kind="stable")
-        size = GROUP if self.given.device.type == "cpu" else len(order)
+        size = GROUP[self.given.device.type]
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             tokens, mask = self._read(batch.user[rows], [batch.history[row] for row in rows])
