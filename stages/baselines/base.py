@@ -27,6 +27,7 @@ from stages.baselines.task_asked import everything, slates
 from stages.core.checkpoints import Checkpoint, model_state
 from stages.core.curves import Curve
 from stages.core.files import fresh_folder, write_table
+from stages.core.gpu import repeatable
 from stages.core.language_models import Backbone
 from stages.core.stage import log
 from stages.corpus.histories import Histories, Ints
@@ -123,5 +124,6 @@ def device() -> torch.device:
     """A CUDA device if there is one, with matrix products in TF32, otherwise the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
+    repeatable()
     torch.set_float32_matmul_precision("high")
     return torch.device("cuda")

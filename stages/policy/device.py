@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 
 from stages.core.errors import InputError
+from stages.core.gpu import repeatable
 
 SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
 
@@ -22,4 +23,7 @@ def accelerator(precision: str) -> Accelerator:
                 f"accelerate is set to {plugin}, which shards weights over processes; here each process holds them all "
                 "and takes a share of the users: launch with distributed_type MULTI_GPU, or by SAGE_PROCESSES"
             )
-    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="bf16" if precision == "bf16" else "no")
+    gpu = torch.cuda.is_available()
+    if gpu:
+        repeatable()
+    return Accelerator(cpu=not gpu, mixed_precision="bf16" if precision == "bf16" else "no")

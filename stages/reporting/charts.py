@@ -23,7 +23,12 @@ FIGURE_3 = {  # columns of metrics/curves/figure_3.csv: panel, curve
     "sage_surrogate_rejected": ("rejected slate", "SAGE, Algorithm 1"),
     "sage_surrogate_rejected_low": ("rejected slate", "SAGE, Algorithm 1, low diversity"),
 }
-ABLATIONS = {"sage_no_boost": "no boost", "sage_no_penalty": "no penalty", "sage_no_decoupling": "no decoupling"}
+ABLATIONS = {
+    "sage_no_boost": "no boost",
+    "sage_no_penalty": "no penalty",
+    "sage_no_decoupling": "no decoupling",
+    "sage_scaled": "nearer boost bound",
+}
 ABLATED = {"ndcg@10": "N@10", "cold_recall@10": "Cold recall@10", "entropy_slate@10": "Slate entropy@10"}
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart
