@@ -61,7 +61,8 @@ def main() -> None:
     settings = params.load()
     for title, table in (
         ("bounds", study_tables.bounds(cells)),
-        ("held-out", study_tables.held_out(cells, settings)),
+        ("held-out, less SFT", study_tables.held_out(cells, settings, study_tables.SFT)),
+        (f"held-out, less {given.against}", study_tables.held_out(cells, settings, given.against)),
         ("lists", study_tables.lists(cells, settings)),
         ("pairs", study_tables.pairs(cells, settings, given.against)),
         ("coverage", study_tables.coverage(cells, settings, given.against)),

@@ -4,8 +4,9 @@
   that the upper bound stops and of rejected ones that the lower bound does (of SAGE's floor apart for lambda = 1 and
   lambda > 1), the cosine of SAGE's and GBPO's gradients with its least and largest. They are of a rollout's last pass.
 - held-out: rewards on the reporting half of the reserve, each policy at its own best temperature and its greedy slate,
-  less SFT's: paired over users, whose values are means over contexts and then seeds. `share` is the half-width of the
-  difference's interval over SFT's reward; `verdict`: above or below 0, or null where that share is at most 5%.
+  less SFT's, and less --against's: paired over users, whose values are means over contexts and then seeds. `share` is
+  the half-width of the difference's interval over the other's reward; `verdict`: above or below 0, or null where that
+  share is at most 5%.
 - lists: every list of every row, with intervals over users; less SFT's greedy slate.
 - pairs: --against (SAGE) less every other row's greedy slate. p is corrected by Holm over the rows and measures that
   the study's claims are about (FAMILY x MEASURES); of the other rows it stands uncorrected.
@@ -41,7 +42,7 @@ CORRECTED = ["gbpo", "sage_no_boost", "sage_no_penalty", "sage_no_decoupling"]
 FAMILY = [f"semantic_id-{name}" for name in CORRECTED]
 LISTED = ["ndcg@10", "recall@10", "entropy_slate@10", "log_popularity@10"]
 COVERAGE = ["coverage@10", "cold_coverage@10", "entropy_pooled@10"]
-NULL = 0.05  # of SFT's reward: a half-width up to which an interval around 0 is a result
+NULL = 0.05  # of the other's reward: a half-width up to which an interval around 0 is a result
 
 Frame = pd.DataFrame
 
@@ -136,28 +137,28 @@ def bounds(cells: Cells) -> Frame:
     return pd.concat([table, means]).sort_index()
 
 
-def held_out(cells: Cells, settings: Params) -> Frame:
-    """What each policy earned on the reserve, and less its SFT policy's."""
+def held_out(cells: Cells, settings: Params, base: str) -> Frame:
+    """What each policy earned on the reserve, and less what the row `base` did; nothing where that one is no policy."""
     tables: dict[str, dict[int, Frame]] = {}
     for row, seed, path in cells.kept("heldout-*.parquet"):
         tables.setdefault(row, {})[seed] = pd.read_parquet(path)
     found = []
     for row, own in tables.items():
-        seeds = sorted(set(own) & set(tables[SFT]))
-        for decoder in heldout.DECODERS:
-            parts, base = ([table[seed] for seed in seeds] for table in (own, tables[SFT]))
-            rewards, before = (heldout.of_users(each, decoder) for each in (parts, base))
+        seeds = sorted(set(own) & set(tables.get(base, {})))
+        for decoder in heldout.DECODERS if seeds else []:
+            parts, others = ([table[seed] for seed in seeds] for table in (own, tables[base]))
+            rewards, before = (heldout.of_users(each, decoder) for each in (parts, others))
             less = heldout.bounds(rewards - before, settings.evaluate)
             share = (less[2] - less[1]) / 2 / float(before.mean())
             by_seed = [
                 float((heldout.of_users([one], decoder) - heldout.of_users([other], decoder)).mean())
-                for one, other in zip(parts, base, strict=True)
+                for one, other in zip(parts, others, strict=True)
             ]
             at = [float(table.loc[table["decoder"] == decoder, "temperature"].iloc[0]) for table in parts]
             reward = heldout.bounds(rewards, settings.evaluate)
             told = [at, *reward, *less, by_seed, share, verdict(less, share)]
             found.append([row, decoder, len(seeds), len(rewards), *told])
-    head = ["row", "decoder", "seeds", "users", "temperatures", "reward", "low", "high", "less SFT", "low", "high"]
+    head = ["row", "decoder", "seeds", "users", "temperatures", "reward", "low", "high", "less", "low", "high"]
     return pd.DataFrame(found, columns=[*head, "by seed", "share", "verdict"])
 
 

@@ -48,12 +48,19 @@ def cells(tmp_path):
 
 
 def test_held_out_is_less_the_same_seeds_of_sft(cells):
-    table = study_tables.held_out(cells, params.load()).set_index(["row", "decoder"])
+    table = study_tables.held_out(cells, params.load(), SFT).set_index(["row", "decoder"])
     sage, gbpo = table.loc[(SAGE, "slate")], table.loc[(GBPO, "sampled")]
-    assert sage["less SFT"] == pytest.approx(0.015)
+    assert sage["less"] == pytest.approx(0.015)
     assert sage["by seed"] == pytest.approx([0.01, 0.02])
     assert (sage["seeds"], sage["users"], sage["verdict"]) == (2, USERS, "above")
-    assert (gbpo["seeds"], gbpo["less SFT"], gbpo["verdict"]) == (1, 0, "null")
+    assert (gbpo["seeds"], gbpo["less"], gbpo["verdict"]) == (1, 0, "null")
+
+
+def test_held_out_is_less_another_policy_where_seeds_meet(cells):
+    table = study_tables.held_out(cells, params.load(), SAGE).set_index(["row", "decoder"])
+    assert table.loc[(GBPO, "slate"), "less"] == pytest.approx(-0.01)
+    assert table.loc[(SFT, "slate"), "less"] == pytest.approx(-0.015)
+    assert not len(study_tables.held_out(cells, params.load(), COUNTS))
 
 
 @pytest.mark.parametrize(
