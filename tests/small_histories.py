@@ -22,8 +22,8 @@ SCHEDULE = {"epochs": 3, "batch_size": 64, "lr": 0.02, "lr_warmup": 0.0, "lr_dec
 SCHEDULE |= {"weight_decay": 0.0, "max_grad_norm": None, "patience": 9, "evaluate_every": 1, "valid_users": None}
 SCHEDULE |= {"list_length": 5}
 OWN: dict[str, dict[str, Any]] = {
-    "sasrec": {"loss": "ce", "samples": None, "stride": None},
-    "sasrec_bce": {"loss": "bce", "samples": None, "stride": None},
+    "sasrec": {"loss": "ce", "samples": None},
+    "sasrec_bce": {"loss": "bce", "samples": None},
     "rearec": {
         "variant": "erl",
         "steps": 2,

@@ -128,7 +128,7 @@ def learner(name, folder, monkeypatch):
     if name.startswith("rearec"):
         own = OWN["rearec"] | {"variant": name.removeprefix("rearec-")}
         return Rearec(told, rearec.Params(**SCHEDULE | size | own))
-    own = {"loss": name, "samples": 100 if name == "sampled" else None, "stride": None}
+    own = {"loss": name, "samples": 100 if name == "sampled" else None}
     return Sasrec(told, sasrec.Params(**SCHEDULE | size | own), LOSSES[name], "sasrec")
 
 

@@ -201,24 +201,6 @@ def test_every_item_but_the_first_is_a_target_once_an_epoch():
     ]
 
 
-def test_windows_that_overlap_predict_each_item_once_behind_enough_others():
-    """From 0 on, items are their own numbers: those in front of a target are those that it is predicted from."""
-    corpus, (length, stride) = histories([range(40), range(50, 54)], 60), (8, 3)
-    found = Windows(corpus, length, False, 1, stride)
-    for epoch in range(4):
-        windows = [window for batch in found.batches(epoch, 7) for window in batch]
-        told = [item for window in windows for item in window.items[1 + window.context :].tolist()]
-        assert sorted(told) == [*range(1, 38), 51]
-        assert sum(window.targets for window in windows) == len(told)
-        assert max(len(window.items) for window in windows) == length + 1
-        for window in windows:
-            assert window.targets <= stride
-            assert window.context >= min(length - stride, window.items[window.context] % 50)
-    (batch,) = found.batches(0, 999)
-    groups = list(rows(batch, torch.device("cpu")))
-    assert sorted(torch.cat([group.target[group.real] for group in groups]).tolist()) == [*range(1, 38), 51]
-
-
 def test_a_batch_has_about_so_many_targets():
     sizes = [sum(len(w.items) - 1 for w in batch) for batch in Windows(log(), 8, False, 1).batches(0, 50)]
     assert all(50 - 8 < size < 50 + 8 for size in sizes[:-1])

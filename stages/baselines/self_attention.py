@@ -38,19 +38,11 @@ class SasrecParams(Size, Schedule):
     """ce: over the whole catalogue | bce: against one unseen item | sampled: over `samples` items, drawn uniformly."""
     samples: Count | None
     """loss sampled: items drawn for a step, the same for all its positions; null for the others."""
-    stride: Count | None
-    """Items that a window of training predicts, the last ones of its `length`; null: all of them."""
 
     @model_validator(mode="after")
     def _samples_where_drawn(self) -> Self:
         if (self.loss == "sampled") != (self.samples is not None):
             raise ValueError("samples: loss sampled needs a number, the others have none (null)")
-        return self
-
-    @model_validator(mode="after")
-    def _windows_meet(self) -> Self:
-        if self.stride and self.stride > self.length:
-            raise ValueError(f"stride {self.stride} leaves out items between windows of length {self.length}")
         return self
 
 
@@ -60,10 +52,10 @@ Model = TypeVar("Model", bound=Encoder)
 class ItemLearner(ABC, Generic[Model]):
     """An encoder over items, taught by windows of the histories."""
 
-    def __init__(self, given: Given, schedule: Schedule, length: int, model: Model, stride: int | None = None) -> None:
+    def __init__(self, given: Given, schedule: Schedule, length: int, model: Model) -> None:
         self.given, self.schedule, self.length = given, schedule, length
         self.model = model.to(given.device)
-        self.windows = Windows(given.histories, length, given.shuffle_ties, given.seed, stride)
+        self.windows = Windows(given.histories, length, given.shuffle_ties, given.seed)
 
     def batches(self, epoch: int) -> Sequence[list[Window]]:
         """Windows, `batch_size` at a time."""
@@ -126,8 +118,7 @@ class Sasrec(ItemLearner[ItemEncoder]):
 
     def __init__(self, given: Given, params: SasrecParams, score: Score, name: str) -> None:
         torch.manual_seed(derived_seed(given.seed, name, "weights"))
-        model = ItemEncoder(given.histories.item_count, params)
-        super().__init__(given, params, params.length, model, params.stride)
+        super().__init__(given, params, params.length, ItemEncoder(given.histories.item_count, params))
         self.params, self.score = params, score
         if params.loss == "bce":
             histories = given.histories

@@ -1,9 +1,7 @@
 """What sequence models are taught: windows of the training histories, in which every item predicts the next.
 
 A history longer than a window is cut at a place drawn anew in each epoch, so that no item always stands first; each
-item but a history's first is predicted once an epoch. With a stride below the length windows overlap: only the last
-`stride` items of each are predicted, all of them behind at least length - stride others, or all that there are.
-Histories of one item or none teach nothing.
+item but a history's first is predicted once an epoch. Histories of one item or none teach nothing.
 """
 
 from collections.abc import Iterator
@@ -22,16 +20,10 @@ GROUP = 64  # rows that are padded to one length
 
 
 class Window(NamedTuple):
-    """Items of a user, one more than are read: each is predicted from those before it, but for the context's."""
+    """Items of a user, one more than are read: each is predicted from those before it."""
 
     user: int
     items: Ints
-    context: int = 0
-    """Places that are read and predict nothing: what stands behind them is predicted in another window."""
-
-    @property
-    def targets(self) -> int:
-        return len(self.items) - 1 - self.context
 
 
 class Rows(NamedTuple):
@@ -40,7 +32,7 @@ class Rows(NamedTuple):
     user: Tensor  # [n]
     read: Tensor  # [n, L]
     target: Tensor  # [n, L]
-    real: Tensor  # [n, L] whether what stands behind a place is predicted from it: False for context and padding
+    real: Tensor  # [n, L] False for padding
 
 
 @dataclass(frozen=True)
@@ -53,8 +45,6 @@ class Windows:
     shuffle_ties: bool
     """Whether the order inside a tie group is drawn anew in each epoch."""
     seed: int
-    stride: int | None = None
-    """Items that a window predicts, at most; None: length."""
 
     def __post_init__(self) -> None:
         inside_catalogue(self.histories)
@@ -67,7 +57,7 @@ class Windows:
         generator = numpy_generator(self.seed, "windows", epoch)
         windows = list(self._cut(generator))
         order = generator.permutation(len(windows))
-        targets = np.array([windows[index].targets for index in order])
+        targets = np.array([len(windows[index].items) - 1 for index in order])
         batch = (np.cumsum(targets) - targets) // size
         parts = np.split(order, np.flatnonzero(np.diff(batch)) + 1) if len(order) else []
         return [[windows[index] for index in part] for part in parts]
@@ -77,12 +67,10 @@ class Windows:
             items = self.histories.train(user)
             if self.shuffle_ties:
                 items = items[np.lexsort([generator.random(len(items)), self.histories.train_ties(user)])]
-            stride = self.stride or self.length
-            offset = int(generator.integers(stride)) if len(items) > self.length + 1 else 0
-            for part in np.split(np.arange(1, len(items)), range(offset, len(items) - 1, stride)):
+            offset = int(generator.integers(self.length)) if len(items) > self.length + 1 else 0
+            for part in np.split(np.arange(1, len(items)), range(offset, len(items) - 1, self.length)):
                 if len(part):
-                    start = max(0, part[-1] - self.length) if self.stride else part[0] - 1
-                    yield Window(user, items[start : part[-1] + 1], int(part[0] - 1 - start))
+                    yield Window(user, items[part[0] - 1 : part[-1] + 1])
 
 
 def inside_catalogue(histories: Histories) -> None:
@@ -98,9 +86,8 @@ def rows(windows: list[Window], device: torch.device) -> Iterator[Rows]:
     for start in range(0, len(ordered), GROUP):
         group = ordered[start : start + GROUP]
         items, real = padded([window.items for window in group], device)
-        user, context = torch.tensor([[window.user, window.context] for window in group], device=device).T
-        told = torch.arange(items.shape[1] - 1, device=device) >= context[:, None]
-        yield Rows(user, items[:, :-1], items[:, 1:], real[:, 1:] & told)
+        user = torch.tensor([window.user for window in group], device=device)
+        yield Rows(user, items[:, :-1], items[:, 1:], real[:, 1:])
 
 
 def padded(sequences: list[Ints], device: torch.device) -> tuple[Tensor, Tensor]:
