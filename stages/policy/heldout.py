@@ -21,7 +21,8 @@ from stages.policy.logprobs import spell, token_log_probs
 from stages.policy.task import Task
 from stages.rewards.feedback import logged_rewards
 
-CONTEXTS = {"cpu": 256, "cuda": 4096}  # decoded at once
+CONTEXTS = 256  # decoded at once
+MANY, SMALL = 4096, 10_000_000  # or so many on a GPU by a model of fewer weights, which would wait for kernels else
 COLD_ITEMS = 64  # scored at once per context
 
 
@@ -126,7 +127,7 @@ def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, seed: in
     A seed means the same noise at every look, so that two looks differ by their policies alone.
     """
     rewards, items = [], []
-    most = CONTEXTS[task.device.type]
+    most = at_once(model)
     for start in range(0, len(contexts), most):
         found = task.sample(model, contexts[start : start + most], [task.temperature, 0.0], seed, "reserve")
         rewards.append(found.total)
@@ -145,10 +146,15 @@ def sampled_rewards(
 
     The same noise at every temperature and for every policy.
     """
-    batch = max(1, CONTEXTS[task.device.type] // samples)
+    batch = max(1, at_once(model) // samples)
     parts = [contexts[start : start + batch] for start in range(0, len(contexts), batch)]
     found = [task.sample(model, part, [temperature] * samples, seed, "held out").total for part in parts]
     return np.concatenate(found).mean(1)
+
+
+def at_once(model: PreTrainedModel) -> int:
+    """How many contexts are decoded at once."""
+    return MANY if model.device.type == "cuda" and model.num_parameters() < SMALL else CONTEXTS
 
 
 @torch.no_grad()
