@@ -1,7 +1,7 @@
 """Every figure of docs/study.md, from the cells that were kept for it.
 
     python -m benchmarks.study docs/study/ml-100k
-    python -m benchmarks.study docs/study/ml-100k --keep semantic_id-sage --seed 1 [--called semantic_id-sage_scaled]
+    python -m benchmarks.study docs/study/ml-100k --keep semantic_id-sage --seed 1 [--called semantic_id-sage_long]
 
 With --keep, what the row's cells of the working tree left is copied there first: lists, values per user, metrics, and
 of a policy its curves and its rewards on the held-out contexts. Without, the tables of benchmarks/study_tables.py are
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--keep", metavar="ROW", help="copy this row of the working tree there")
     parser.add_argument("--seed", type=int, default=1, help="of the row that is kept")
     parser.add_argument("--called", help="under this name, where one row is kept in several settings")
-    parser.add_argument("--against", default="semantic_id-sage", help="the row that pairs are made with")
+    parser.add_argument("--against", default="semantic_id-sage", help="the row that others are compared with")
     parser.add_argument("--split", default="test", choices=["test", "valid"])
     given = parser.parse_args()
     if given.keep:

@@ -144,7 +144,7 @@ def held_out(cells: Cells, settings: Params, base: str) -> Frame:
         tables.setdefault(row, {})[seed] = pd.read_parquet(path)
     found = []
     for row, own in tables.items():
-        seeds = sorted(set(own) & set(tables.get(base, {})))
+        seeds = [] if row == base else sorted(set(own) & set(tables.get(base, {})))
         for decoder in heldout.DECODERS if seeds else []:
             parts, others = ([table[seed] for seed in seeds] for table in (own, tables[base]))
             rewards, before = (heldout.of_users(each, decoder) for each in (parts, others))

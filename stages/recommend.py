@@ -22,7 +22,7 @@ from stages.corpus.histories import load
 from stages.corpus.tasks import tasks_of
 from stages.policy import backbone
 from stages.policy.beam import next_items
-from stages.policy.device import accelerator
+from stages.policy.device import decoding_device
 from stages.policy.rollout import sample_slates
 from stages.policy.sharing import Reading
 from stages.policy.task_lists import task_lists
@@ -39,7 +39,7 @@ def main(dataset: str, space: str, optimizer: str, seed: int) -> None:
     model, card = backbone.load(
         paths.model(dataset, space, optimizer, seed), actions.fingerprint, source, settings.backbone
     )
-    device = accelerator("fp32").device
+    device = decoding_device()
     model.to(device)
     actions.to(device)
     asking = Asking(card.label, sft.history_items, settings.corpus(dataset).exclude_seen, settings.rl.slate_length)

@@ -2,7 +2,7 @@
 
 Publishes the policy with the best greedy reward on one half of the reserve, among the looks taken after the first step;
 the other half gives the held-out reward. The optimizer `sft` descends nothing: its policy is the warm-up unchanged. Of
-`ablations` in params.yaml, each is an optimizer too: SAGE without one of its parts.
+`ablations` in params.yaml, each is an optimizer too: SAGE without one of its parts, or with another value.
 Writes models/<dataset>/<space>/<optimizer>/seed-<n> and two curves, every step and every look at the reserve; and as
 <row>/seed-<n>.parquet in data/<dataset>/heldout the rewards of the published policy on the reserve, in
 data/<dataset>/harvest the best slates that RL came upon (stages/policy/harvest.py).

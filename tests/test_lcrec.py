@@ -108,7 +108,7 @@ def test_an_empty_history_is_the_prompt_alone(make):
 @pytest.mark.parametrize("kind", ["scratch", "pretrained"])
 def test_the_loss_is_transformers_own_over_responses(make, pretrained, monkeypatch, kind):
     """Of every example by itself, with labels at the response alone; in several passes of unlike lengths."""
-    monkeypatch.setattr("stages.baselines.lcrec_learner.PASS", {"cpu": 200})
+    monkeypatch.setattr("stages.baselines.lcrec_learner.PASS", 200)
     learner = make(models=pretrained if kind == "pretrained" else None, batch_size=500, max_examples=500)
     (batch,) = learner.batches(0)
     assert {row.weight for row in batch} == {1.0, 0.5, 0.25}

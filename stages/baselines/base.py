@@ -121,7 +121,9 @@ class Outcome:
 
 
 def device() -> torch.device:
-    """A CUDA device if there is one, with matrix products in TF32, otherwise the CPU."""
+    """A CUDA device if there is one, with kernels that repeat themselves and matrix products in TF32, of training and
+    lists; otherwise the CPU.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
     repeatable()

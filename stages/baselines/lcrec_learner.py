@@ -20,13 +20,14 @@ from stages.baselines.lcrec_tasks import Lessons, Row, Spelling, trained_tokeniz
 from stages.baselines.loop import train
 from stages.baselines.trie_beam import Search
 from stages.baselines.windows import Windows
+from stages.core.gpu import leaves_idle
 from stages.core.language_models import Backbone
 from stages.corpus.histories import Ints
 from stages.policy import backbone
 from stages.policy.constrained import output_logits
 from stages.policy.sharing import Reading
 
-PASS = {"cpu": 4096, "cuda": 16384}  # tokens of examples, padding included, read at once: a CPU's caches, a GPU's cores
+PASS, MANY = 4096, 16384  # tokens of examples, padding included, read at once; many by a small model on a GPU
 
 
 class LcRec(Search):
@@ -55,7 +56,7 @@ class LcRec(Search):
     def loss(self, batch: list[Row]) -> tuple[Tensor, Tensor]:
         """Weighted sum of the negative log-probabilities (nats) of the responses' tokens, and of their weights."""
         total = torch.zeros((), device=self.given.device)
-        for rows in _passes(batch, PASS[self.given.device.type]):
+        for rows in _passes(batch, MANY if leaves_idle(self.model) else PASS):
             with torch.autocast(self.given.device.type, torch.bfloat16, enabled=self.mixed):
                 losses = self._losses(rows)
             weights = np.repeat([row.weight for row in rows], [row.written.sum() for row in rows])

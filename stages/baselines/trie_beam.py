@@ -15,16 +15,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from stages.action_spaces.base import pad as padded
 from stages.action_spaces.trie import ROOT, Trie
 from stages.baselines.asked import Asked, Floats, Lists
+from stages.core.gpu import leaves_idle
 from stages.core.stage import progress
 from stages.corpus.histories import Ints
 
-USERS = {"cpu": 64, "cuda": 1024}  # searched at once
+USERS, MANY = 64, 1024  # searched at once; many by a small model on a GPU
 
 
 class Writer(Protocol):
@@ -86,6 +87,7 @@ def scores_of(writer: Writer, codes: Tensor) -> Tensor:
 class Search(ABC):
     """Lists and scores of a model that writes ids, items of like contexts together."""
 
+    model: nn.Module
     trie: Trie
     beam_width: int
 
@@ -101,7 +103,7 @@ class Search(ABC):
             banned = padded([np.unique(own) for own in part.hidden], -1)[0].to(trie.node.device)
             return likeliest(self.read(part), trie, banned, max(self.beam_width, asked.length), asked.length)
 
-        items, scores = _by_length(asked, search, USERS[self.trie.node.device.type])
+        items, scores = _by_length(asked, search, MANY if leaves_idle(self.model) else USERS)
         return items, scores
 
     def judged(self, asked: Asked) -> Floats:
@@ -111,7 +113,7 @@ class Search(ABC):
             own = torch.from_numpy(part.candidates).to(self.trie.codes.device)
             return (scores_of(self.read(part), self.trie.codes[own].long()),)
 
-        return _by_length(asked, search, USERS[self.trie.node.device.type])[0]
+        return _by_length(asked, search, MANY if leaves_idle(self.model) else USERS)[0]
 
 
 def held_to(trie: Trie, items: Ints) -> Trie:

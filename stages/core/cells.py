@@ -77,7 +77,7 @@ class Cells(Section):
 
     axes: Axes
     ablations: dict[Name, dict[Name, Any]]
-    """SAGE without one of its parts: keys of its section that differ."""
+    """SAGE without one of its parts, or with another value: keys of its section that differ."""
 
     def module_of(self, optimizer: str) -> str:
         """The module of stages/objectives that an optimizer runs: SAGE's, the first round's, or its own."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stages.action_spaces.base import ActionSpace, Prompts
+from stages.core.gpu import leaves_idle
 from stages.core.schema import HELD_OUT
 from stages.core.seeding import numpy_generator
 from stages.corpus.histories import Ints
@@ -21,8 +22,7 @@ from stages.policy.logprobs import spell, token_log_probs
 from stages.policy.task import Task
 from stages.rewards.feedback import logged_rewards
 
-CONTEXTS = 256  # decoded at once
-MANY, SMALL = 4096, 10_000_000  # or so many on a GPU by a model of fewer weights, which would wait for kernels else
+CONTEXTS, MANY = 256, 1024  # decoded at once; many by a small model on a GPU
 COLD_ITEMS = 64  # scored at once per context
 
 
@@ -127,7 +127,7 @@ def held_out_reward(model: PreTrainedModel, task: Task, contexts: Ints, seed: in
     A seed means the same noise at every look, so that two looks differ by their policies alone.
     """
     rewards, items = [], []
-    most = at_once(model)
+    most = MANY if leaves_idle(model) else CONTEXTS
     for start in range(0, len(contexts), most):
         found = task.sample(model, contexts[start : start + most], [task.temperature, 0.0], seed, "reserve")
         rewards.append(found.total)
@@ -146,15 +146,10 @@ def sampled_rewards(
 
     The same noise at every temperature and for every policy.
     """
-    batch = max(1, at_once(model) // samples)
+    batch = max(1, (MANY if leaves_idle(model) else CONTEXTS) // samples)
     parts = [contexts[start : start + batch] for start in range(0, len(contexts), batch)]
     found = [task.sample(model, part, [temperature] * samples, seed, "held out").total for part in parts]
     return np.concatenate(found).mean(1)
-
-
-def at_once(model: PreTrainedModel) -> int:
-    """How many contexts are decoded at once."""
-    return MANY if model.device.type == "cuda" and model.num_parameters() < SMALL else CONTEXTS
 
 
 @torch.no_grad()

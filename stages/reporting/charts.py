@@ -148,7 +148,7 @@ def training(curves: pd.DataFrame, columns: Mapping[str, str], rows: Sequence[st
 
 
 def ablation(lines: Sequence[Line]) -> Chart | None:
-    """The paper's Figure 5: measures of SAGE without one part each, over full SAGE's; None without such rows."""
+    """The paper's Figure 5: measures of SAGE's ablations over full SAGE's; None without such rows."""
     by_row = {line.row: line for line in lines if line.judged}
     values = []
     for name, line in by_row.items():
@@ -159,17 +159,17 @@ def ablation(lines: Sequence[Line]) -> Chart | None:
         for measure, heading in ABLATED.items():
             whole = full.value(measure)[0]
             if whole:
-                values.append({"space": space, "measure": heading, "without": ABLATIONS[optimizer]})
+                values.append({"space": space, "measure": heading, "variant": ABLATIONS[optimizer]})
                 values[-1]["share"] = line.value(measure)[0] / whole
     if not values:
         return None
     table = pd.DataFrame(values).dropna()
     base = alt.Chart(table).encode(
         x=alt.X("measure:N", title=None, axis=alt.Axis(labelAngle=0)),
-        xOffset="without:N",
+        xOffset="variant:N",
         y=alt.Y("share:Q", title="share of full SAGE"),
-        color=alt.Color("without:N", legend=LEGEND),
-        tooltip=["without", "measure", alt.Tooltip("share", format=".3f")],
+        color=alt.Color("variant:N", legend=LEGEND),
+        tooltip=["variant", "measure", alt.Tooltip("share", format=".3f")],
     )
     one = alt.Chart(pd.DataFrame({"y": [1.0]})).mark_rule(strokeDash=[4, 3]).encode(y="y:Q")
     return (base.mark_bar() + one).properties(width=2 * WIDTH, height=HEIGHT)
