@@ -32,18 +32,20 @@ from stages.core.provenance import MODELS, fingerprint, made_by, provenance
 from stages.core.section import OptimizerSection
 from stages.core.sections import Rl
 from stages.core.seeding import numpy_generator
-from stages.corpus.histories import load
+from stages.corpus.histories import Histories, load
 from stages.corpus.reserve import divide, held_back_contexts, visible_contexts
 from stages.policy import backbone, diagnostics
 from stages.policy.algorithm import Learner, Recipe
+from stages.policy.belief import Belief
 from stages.policy.device import accelerator
 from stages.policy.harvest import Harvest, of_others
 from stages.policy.heldout import Watch
 from stages.policy.model_card import Facts, write_readme
 from stages.policy.run_state import RunState
 from stages.policy.task import Task
-from stages.rewards.click_model import ClickModel, ModelledFeedback
+from stages.rewards.click_model import ClickModel
 from stages.rewards.environment import LoggedFeedback, Rewards
+from stages.rewards.modelled import ModelledFeedback, NextItem, inclinations
 from stages.rewards.running_mean import RunningMean
 
 
@@ -147,15 +149,18 @@ def start(
     model, card = backbone.load(warmup, actions.fingerprint, source, body, trainable=True)
     model.to(machine.device)
     log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())
-    rewards = environment(settings, log, seed)
+    written = (actions.free() if rl.free else actions).to(machine.device)
+    asking = Asking(card.label, settings.sft.history_items, corpus.exclude_seen, rl.slate_length)
+    reference = backbone.reference_of(model)
+    rewards = environment(settings, log, Belief(reference, written, asking, settings.rewards.beam_width), seed)
     if not getattr(own, "decouple", True) and len(rewards.weights) < 2:
         raise InputError(
             f"params.yaml: decouple: false of {optimizer} has nothing to sum, corpora.{dataset}.objectives being one"
         )
     task = Task(
-        space=(actions.free() if rl.free else actions).to(machine.device),
+        space=written,
         environment=rewards,
-        asking=Asking(card.label, settings.sft.history_items, corpus.exclude_seen, rl.slate_length),
+        asking=asking,
         group_size=rl.group_size,
         temperature=rl.temperature,
         accelerator=machine,
@@ -164,7 +169,7 @@ def start(
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     learner = Learner(
         model=model,
-        reference=backbone.reference_of(model),
+        reference=reference,
         optimizer=torch.optim.AdamW(trained, rate, weight_decay=rl.weight_decay),
         objective=objective,
         objective_params=own,
@@ -177,16 +182,23 @@ def start(
     return learner, log, card
 
 
-def environment(settings: Params, log: LoggedFeedback, seed: int) -> Rewards:
-    """The rewards that params.yaml names; a click model learns from what SFT may see."""
-    histories, sft, rewards = log.histories, settings.sft, settings.rewards
-    if rewards.source == "logged":
+def environment(settings: Params, log: LoggedFeedback, belief: Belief, seed: int) -> Rewards:
+    """The rewards that params.yaml names; a model learns from what SFT may see, or is the SFT policy, `belief`."""
+    sft, source = settings.sft, settings.rewards.source
+    if source == "logged":
         return log
-    visible = divide(histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
-    chosen = rewards.click_model
+    visible = divide(log.histories, sft.holdback, sft.reserve, sft.min_items, seed).sft_length
+    seen = replace(log.histories, train_length=visible)
+    next_item = belief if source == "belief" else click_model(settings, log.histories, seen)
+    return ModelledFeedback(log, next_item, inclinations(seen, list(log.weights)), source == "both")
+
+
+def click_model(settings: Params, histories: Histories, seen: Histories) -> NextItem:
+    """Next items of contexts of `histories` by a click model that is fitted on `seen`."""
+    chosen = settings.rewards.click_model
     counts = transitions.Params(**chosen.model_dump(exclude={"smoothing"}), list_length=settings.rl.slate_length)
-    model = ClickModel.fit(replace(histories, train_length=visible), list(log.weights), counts, chosen.smoothing)
-    return ModelledFeedback(log, model, rewards.source == "both")
+    model = ClickModel.fit(seen, counts, chosen.smoothing)
+    return lambda contexts: model.probabilities(contexts[:, 0], histories.items_before(contexts))
 
 
 def recipe(rl: Rl, own: OptimizerSection | None) -> Recipe:

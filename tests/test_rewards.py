@@ -3,8 +3,6 @@
 Discounts 1 / log2(rank + 1): 1, .630930, .5, .430677.
 """
 
-import dataclasses
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +11,10 @@ import pytest
 from stages.baselines import transitions
 from stages.corpus.histories import Histories
 from stages.measures.diversity import slate_entropy
-from stages.rewards.click_model import ClickModel, ModelledFeedback
+from stages.rewards.click_model import ClickModel
 from stages.rewards.environment import LoggedFeedback
 from stages.rewards.feedback import discounts, logged_rewards
+from stages.rewards.modelled import ModelledFeedback, inclinations, modelled_rewards
 from stages.rewards.running_mean import RunningMean
 
 SHARES = np.array([[1, 0], [1, 0], [0, 1], [0.5, 0.5], [0, 0], [0, 1]], dtype=float)
@@ -160,12 +159,9 @@ def test_running_mean_updated_before_any_start():
 NOBODY = np.array([-1])
 
 
-def click_model(smoothing: float = 0.5) -> ClickModel:
-    """User 0 took 0 1 2, user 1 took 0 1 and then, held back, 3. With window 1: 0 -> 1 twice, 1 -> 2 once.
-
-    Item 1 was liked by user 0 only. Popularity of 0, 1, 2, 3: .4, .4, .2, 0.
-    """
-    visible = Histories(
+def visible() -> Histories:
+    """User 0 took 0 1 2, user 1 took 0 1 and then, held back, 3. Item 1 was liked by user 0 only."""
+    return Histories(
         item=np.array([0, 1, 2, 0, 1, 3]),
         tie=np.arange(6),
         offsets=np.array([0, 3, 6]),
@@ -176,55 +172,65 @@ def click_model(smoothing: float = 0.5) -> ClickModel:
         items=SimpleNamespace(num_rows=4),
         users=None,
     )
-    counts = transitions.Params(window=1, last_items=2, decay=0.5, list_length=2)
-    return ClickModel.fit(visible, ["click", "like"], counts, smoothing)
+
+
+def click_model(smoothing: float = 0.5) -> ClickModel:
+    """With window 1: 0 -> 1 twice, 1 -> 2 once. Popularity of 0, 1, 2, 3: .4, .4, .2, 0."""
+    return ClickModel.fit(visible(), transitions.Params(window=1, last_items=2, decay=0.5, list_length=2), smoothing)
 
 
 def test_click_probabilities_by_hand():
-    """After 0, 1: votes 1 for 2 (from 1), .5 x 2 = 1 for 1 (from 0): half each, and popularity.
+    """After 0, 1: votes 1 for 2 (from 1), .5 x 2 = 1 for 1 (from 0): half each, and popularity."""
+    assert click_model().probabilities(NOBODY, [np.array([0, 1])]) == pytest.approx(np.array([[0.2, 0.45, 0.35, 0.0]]))
 
-    A click is certain. Likes + .2 (one of 5 is a like) over interactions + 1: .2/3, 1.2/3, .2/2, .2 where nobody was.
-    """
-    click, like = click_model().probabilities(NOBODY, [np.array([0, 1])])[0]
-    assert click == pytest.approx([0.2, 0.45, 0.35, 0.0])
-    assert like == pytest.approx([0.2 * 0.2 / 3, 0.18, 0.035, 0.0])
-    assert click.sum() == pytest.approx(1)
+
+def test_inclinations_by_hand():
+    """A click is certain. Likes + .2 (one of 5 is a like) over interactions + 1: .2 where nobody was."""
+    click, like = inclinations(visible(), ["click", "like"])
+    assert click == pytest.approx(np.ones(4))
+    assert like == pytest.approx([0.2 / 3, 1.2 / 3, 0.2 / 2, 0.2])
 
 
 def test_what_a_user_went_on_to_is_not_its_own_reason():
     """Without user 0's own 1 -> 2 and 0 -> 1 the votes are user 1's: .5 for 1. Of user 1, none is left for 1."""
-    click, _ = click_model().probabilities(np.array([0]), [np.array([0, 1])])[0]
+    click = click_model().probabilities(np.array([0]), [np.array([0, 1])])[0]
     assert click == pytest.approx([0.2, 0.7, 0.1, 0.0])
-    click, _ = click_model().probabilities(np.array([1]), [np.array([0, 1])])[0]
+    click = click_model().probabilities(np.array([1]), [np.array([0, 1])])[0]
     assert click == pytest.approx([0.2, 0.2 + 0.25 / 1.5, 0.1 + 0.5 / 1.5, 0.0])
 
 
 def test_after_an_item_that_nothing_followed_popularity_decides():
-    click, _ = click_model(0.1).probabilities(NOBODY, [np.array([2])])[0]
+    click = click_model(0.1).probabilities(NOBODY, [np.array([2])])[0]
     assert click == pytest.approx([0.4, 0.4, 0.2, 0.0])
 
 
 def test_modelled_rewards_by_hand():
-    """Clicks .45 at rank 1, .35 at rank 2: the best slate: 1. Reversed: (.35 + .45 d) / (.45 + .35 d), d = .630930."""
-    found = click_model().rewards(NOBODY, [np.array([0, 1])], np.array([[[1, 2], [2, 1], [3, -1]]]))
+    """Clicks .45 at rank 1, .35 at rank 2: the best slate: 1. Reversed: (.35 + .45 d) / (.45 + .35 d), d = .630930.
+
+    Likes have another best slate, 2 before 1.
+    """
+    chance = np.array([[[0.2, 0.45, 0.35, 0.0], [0.0, 0.1, 0.3, 0.0]]])
+    found = modelled_rewards(np.array([[[1, 2], [2, 1], [3, -1]]]), chance)
     assert found.shape == (1, 3, 2)
     best = 0.45 + 0.35 * 0.630930
     assert found[0, :, 0] == pytest.approx([1, (0.35 + 0.45 * 0.630930) / best, 0], abs=1e-6)
-    assert found[0, 0, 1] == pytest.approx(1)
+    assert found[0, :, 1] == pytest.approx([(0.1 + 0.3 * 0.630930) / (0.3 + 0.1 * 0.630930), 1, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize("both", [True, False])
 def test_modelled_objectives_stand_behind_the_logs(both):
     """Weights and rewards in the same order; the log's rewards as they are without a model."""
     log = environment({"click": 1.0, "dislike": -0.5})
-    own = ModelledFeedback(log, replace(click_model(), popularity=np.full(4, 0.25)), both)
+    chance, inclination = np.array([[0.1, 0.4, 0.5, 0.0]]), np.array([[1.0, 1.0, 1.0, 1.0], [0.5, 0.5, 0.1, 0.0]])
+    asked = []
+    own = ModelledFeedback(log, lambda contexts: asked.append(contexts) or chance, inclination, both)
     names = ["click_model", "dislike_model"]
     assert list(own.weights) == (["click", "dislike", *names] if both else names)
     contexts, items = np.array([[0, 1]]), np.array([[[1, 2], [3, 2]]])
     found = own.rewards(contexts, items)
+    assert asked == [contexts]
     assert found.shape == (1, 2, len(own.weights))
-    before = log.histories.items_before(contexts)
-    assert found[..., -2:] == pytest.approx(own.model.rewards(contexts[:, 0], before, items))
+    assert found[..., -2:] == pytest.approx(modelled_rewards(items, (chance * inclination)[None]))
     if both:
         assert found[..., :2] == pytest.approx(log.rewards(contexts, items))
     weights = np.array(list(own.weights.values()))
@@ -233,8 +239,6 @@ def test_modelled_objectives_stand_behind_the_logs(both):
 
 def test_an_objective_that_nothing_carries_earns_nothing():
     """As in the log: 0, where the best slate's chance is 0 as well."""
-    log = click_model()
-    silent = dataclasses.replace(log, inclination=log.inclination * np.array([[1.0], [0.0]]))
-    found = silent.rewards(NOBODY, [np.array([0])], np.array([[[1, 2]]]))
+    found = modelled_rewards(np.array([[[1, 2]]]), np.array([[[0.5, 0.25, 0.25], [0.0, 0.0, 0.0]]]))
     assert found[0, 0, 0] > 0
     assert found[0, 0, 1] == 0

@@ -60,7 +60,9 @@ class Harvest(Section):
 class Rewards(Section):
     """Where the rewards of RL come from; the held-out reward is always the log's."""
 
-    source: Literal["logged", "model", "both"]
+    source: Literal["logged", "model", "both", "belief"]
+    beam_width: Count
+    """Items that the SFT policy holds likeliest, with source belief; others earn nothing."""
     click_model: ClickModel
 
 
