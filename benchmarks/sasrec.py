@@ -6,16 +6,17 @@
     .venv/bin/python -m benchmarks.sasrec --recbole .venv-recbole/bin/python
 
 The corpus is written as RecBole's atomic files with fixed splits: its training examples are all prefixes of the
-training parts, as its own augmentation makes them, in the one order of the file; so ours does not draw the order of
-interactions of one second anew either, unless --shuffle-ties says so. Both sides run in processes of their own, one
-after the other, with the same number of threads, targets per step, size, dropout and learning rate (Adam's second decay
-is .98 here and .999 there), and stop after so many epochs without a better validation N@10, RecBole by its own, which
-ranks seen items as well, is rounded to 4 digits and counts equal ones as better. Lists of both leave out seen items and
-are measured here; the best epoch of each is by N@10 of the validation lists. Times are training and each side's own
-validation, up to the first epoch whose validation N@10 is at least the lower of both best ones. The last line is one
-JSON object: ndcg_ours and ndcg_recbole (test N@10 at the best epoch), their paired difference with its 95% interval
-over users, time_ratio (ours over RecBole's), and what they come from. With --folder a comparison that was stopped goes
-on: RecBole behind its last epoch, ours, which takes minutes, anew. `--job` is what a child process runs.
+training parts, as its own augmentation makes them, in the one order of the file. Ours draws the order of interactions
+of one second anew in each epoch where the data set's key shuffle_ties says so, as everywhere here; with --file-order it
+has that one order as well. Both sides run in processes of their own, one after the other, with the same number of
+threads, targets per step, size, dropout and learning rate (Adam's second decay is .98 here and .999 there), and stop
+after so many epochs without a better validation N@10, RecBole by its own, which ranks seen items as well, is rounded to
+4 digits and counts equal ones as better. Lists of both leave out seen items and are measured here; the best epoch of
+each is by N@10 of the validation lists. Times are training and each side's own validation, up to the first epoch whose
+validation N@10 is at least the lower of both best ones. The last line is one JSON object: ndcg_ours and ndcg_recbole
+(test N@10 at the best epoch), their paired difference with its 95% interval over users, time_ratio (ours over
+RecBole's), and what they come from. With --folder a comparison that was stopped goes on: RecBole behind its last epoch,
+ours, which takes minutes, anew. `--job` is what a child process runs.
 """
 
 import argparse
@@ -180,7 +181,7 @@ def compare(arguments: argparse.Namespace) -> None:
             "seen": seen,
         }
         job |= {"epochs": arguments.epochs or own.epochs, "patience": own.patience, "seed": arguments.seed}
-        job["shuffle_ties"] = arguments.shuffle_ties
+        job["shuffle_ties"] = settings.corpus(arguments.dataset).shuffle_ties and not arguments.file_order
         job |= {"threads": arguments.threads}
         of_one_job(folder / "comparison.json", job)
         rows, parameters = {}, {}
@@ -223,9 +224,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", help="for the state of a comparison of this seed, so that it can be stopped")
-    parser.add_argument(
-        "--shuffle-ties", action="store_true", help="as the data set's own key has it, on our side alone"
-    )
+    parser.add_argument("--file-order", action="store_true", help="shuffle no ties on our side either")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     given_arguments = parser.parse_args()
     if given_arguments.job:
