@@ -1,11 +1,12 @@
 """Every figure of docs/study.md, from the cells that were kept for it.
 
     python -m benchmarks.study docs/study/ml-100k
-    python -m benchmarks.study docs/study/ml-100k --keep semantic_id-sage --seed 1 [--called semantic_id-sage_long]
+    python -m benchmarks.study docs/study/ml-100k --keep semantic_id-sage --seed 1
+    python -m benchmarks.study docs/study/ml-100k-belief --dataset ml-100k --keep semantic_id-sage --seed 1
 
-With --keep, what the row's cells of the working tree left is copied there first: lists, values per user, metrics, and
-of a policy its curves and its rewards on the held-out contexts. Without, the tables of benchmarks/study_tables.py are
-printed: bounds, held-out, lists, pairs, coverage.
+With --keep, what the row's cells of the working tree left is copied there: lists, values per user, metrics, and of a
+policy its curves and its rewards on the held-out contexts. A folder holds one setting. Without, the tables of
+benchmarks/study_tables.py are printed: bounds, held-out, lists, pairs, coverage.
 """
 
 import argparse
@@ -45,15 +46,15 @@ def keep(dataset: str, row: str, seed: int, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="docs/study/<data set>")
+    parser.add_argument("folder", type=Path, help="docs/study/<data set>, or another one of a setting")
     parser.add_argument("--keep", metavar="ROW", help="copy this row of the working tree there")
     parser.add_argument("--seed", type=int, default=1, help="of the row that is kept")
-    parser.add_argument("--called", help="under this name, where one row is kept in several settings")
+    parser.add_argument("--dataset", help="of the row that is kept; without it the folder's name")
     parser.add_argument("--against", default="semantic_id-sage", help="the row that others are compared with")
     parser.add_argument("--split", default="test", choices=["test", "valid"])
     given = parser.parse_args()
     if given.keep:
-        keep(given.folder.name, given.keep, given.seed, given.folder / (given.called or given.keep))
+        keep(given.dataset or given.folder.name, given.keep, given.seed, given.folder / given.keep)
         return
     cells = study_tables.Cells(given.folder, given.split)
     if not any(cells.kept("per_user-*.parquet")):

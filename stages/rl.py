@@ -149,16 +149,17 @@ def start(
     model, card = backbone.load(warmup, actions.fingerprint, source, body, trainable=True)
     model.to(machine.device)
     log = LoggedFeedback(histories, corpus.objectives, rl.horizon, histories.category_shares())
-    written = (actions.free() if rl.free else actions).to(machine.device)
+    held = actions.to(machine.device)
     asking = Asking(card.label, settings.sft.history_items, corpus.exclude_seen, rl.slate_length)
     reference = backbone.reference_of(model)
-    rewards = environment(settings, log, Belief(reference, written, asking, settings.rewards.beam_width), seed)
+    belief = Belief(reference, held, asking, settings.rewards.beam_width, machine)
+    rewards = environment(settings, log, belief, seed)
     if not getattr(own, "decouple", True) and len(rewards.weights) < 2:
         raise InputError(
             f"params.yaml: decouple: false of {optimizer} has nothing to sum, corpora.{dataset}.objectives being one"
         )
     task = Task(
-        space=written,
+        space=held.free() if rl.free else held,
         environment=rewards,
         asking=asking,
         group_size=rl.group_size,

@@ -73,6 +73,11 @@ class Params(Cells):
             raise ValueError(
                 f"rl.horizon {self.rl.horizon} is more than sft.holdback {self.sft.holdback}, the items it needs"
             )
+        if self.rewards.source == "belief" and self.rewards.beam_width < self.rl.slate_length:
+            raise ValueError(
+                f"rewards.beam_width {self.rewards.beam_width} is less than rl.slate_length {self.rl.slate_length}: "
+                "ranks behind it would earn nothing"
+            )
 
     def corpus(self, dataset: str) -> Corpus:
         """The section of a data set. Raises InputError where there is none."""

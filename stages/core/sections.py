@@ -40,7 +40,7 @@ class Sft(Section):
 
 
 class ClickModel(Fill):
-    """The model behind dense rewards; see stages/rewards/click_model.py."""
+    """The model of source `model`; see stages/rewards/click_model.py."""
 
     smoothing: Annotated[float, Field(gt=0, le=1)]
     """Share of popularity in a probability: above 0, or most items would have none."""

@@ -14,7 +14,6 @@ from stages.baselines import transitions
 from stages.baselines.others import OthersCounts
 from stages.corpus.histories import Histories, Ints
 from stages.rewards.feedback import Floats
-from stages.rewards.modelled import trained_on
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class ClickModel:
     @classmethod
     def fit(cls, visible: Histories, counts: transitions.Params, smoothing: float) -> "ClickModel":
         """Count the training parts of `visible`, which the caller has cut to what may be learnt from."""
-        count = np.bincount(visible.item[trained_on(visible)], minlength=visible.item_count)
+        count = np.bincount(visible.item[visible.in_training()], minlength=visible.item_count)
         return cls(OthersCounts(visible, visible.train_length, counts), smoothing, count / count.sum())
 
     def probabilities(self, users: Ints, contexts: list[Ints]) -> Floats:

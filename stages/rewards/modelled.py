@@ -1,14 +1,14 @@
 """Dense rewards: by what a model holds to be the next item. A reward from the log is 0 for all but the few items that
-the user went on to; this one tells any two slates apart, as OneRec's reward model does (arXiv 2502.18965).
+the user went on to; this one tells most slates apart, as OneRec's reward model does (arXiv 2502.18965).
 
     P_m(j | c) = P(j | c) (interactions with j that carry feedback m, + b_m) / (interactions with j, + 1)
                  b_m: share of all interactions that carry it
     R_m(S)     = sum_t d_t P_m(i_t | c) / the best slate's,   d_t = 1 / log2(t + 1)
 
-P(j | c) is a click model's (click_model.py) or the SFT policy's own (stages/policy/belief.py); the reward is the DCG
-that is to be expected of a slate where the next item is drawn from it. It is only as true as its model: what is
-measured stays the log.
-B contexts, K slates, L items, M objectives, N items of the catalogue.
+P(j | c) is a click model's (click_model.py), which may count items of the context too, or the SFT policy's own
+(stages/policy/belief.py), which holds nothing of items outside its beam. R_m is the DCG that is to be expected of the
+slate where the next item is drawn from P_m, over the best slate's. It is only as true as its model: what is measured
+stays the log. B contexts, K slates, L items, M objectives, N items of the catalogue.
 """
 
 from collections.abc import Callable
@@ -78,13 +78,7 @@ def modelled_rewards(items: Ints, chance: Floats) -> Floats:
 
 def inclinations(visible: Histories, objectives: list[str]) -> Floats:
     """Smoothed share of each item's interactions that carry each objective, in the training parts: [M, N]."""
-    at, items = trained_on(visible), visible.item_count
+    at, items = visible.in_training(), visible.item_count
     count = np.bincount(visible.item[at], minlength=items)
     carried = np.array([np.bincount(visible.item[at], visible.feedback[name][at], items) for name in objectives])
     return np.asarray((carried + carried.sum(1, keepdims=True) / count.sum()) / (count + 1))
-
-
-def trained_on(visible: Histories) -> Ints:
-    """Places of the interactions in the training parts, user by user."""
-    starts, lengths = visible.offsets[:-1], visible.train_length
-    return np.concatenate([start + np.arange(length) for start, length in zip(starts, lengths, strict=True)])
