@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import drift
 from stages import rl
 from stages.action_spaces.base import Asking
 from stages.core import params
@@ -84,3 +85,18 @@ def test_every_source_rewards_a_rollout(source: str, first_run: Path, monkeypatc
     assert list(learner.task.environment.weights) == names
     if source != "logged":
         assert found.total.max() > 0
+
+
+def test_drift_by_hand():
+    """Two contexts of four items: the beam's list 0 1, and slates that hold one and none of it."""
+    chance = np.array([[0.5, 0.3, 0.2, 0.0], [0.5, 0.3, 0.2, 0.0]])
+    slates, beam = np.array([[1, 3], [2, 3]]), np.array([[0, 1], [0, 1]])
+    found = drift.described(slates, np.array([0.25, 0.75]), beam, chance, np.ones((1, 4)))
+    best = 0.5 + 0.3 * 0.630930
+    assert found == {
+        "held-out reward": 0.5,
+        "belief": pytest.approx((0.3 + 0.2) / 2 / best, abs=1e-6),
+        "of the beam's": 0.5,
+        "inside, first": 1.0,
+        "inside, last": 0.0,
+    }

@@ -264,6 +264,10 @@ FAULTS = {
         "corpora.ml-100k.feedback.like: rule at_least needs column and threshold",
     ),
     "beam too narrow": ({"recommend.beam_width": 5}, "recommend: beam_width 5 is less than list_length 10"),
+    "belief in fewer items than a slate has": (
+        {"rewards.source": "belief", "rewards.beam_width": 9},
+        "rewards.beam_width 9 is less than rl.slate_length 10",
+    ),
     "horizon beyond what is held back": (
         {"rl.horizon": 11},
         "rl.horizon 11 is more than sft.holdback 10",
