@@ -2,63 +2,81 @@
 
     python -m benchmarks.study docs/study/ml-100k
     python -m benchmarks.study docs/study/ml-100k --keep semantic_id-sage --seed 1
-    python -m benchmarks.study docs/study/ml-100k-belief --dataset ml-100k --keep semantic_id-sage --seed 1
+    python -m benchmarks.study docs/study/beauty --keep semantic_id-gbpo --seed 1 --called semantic_id-gbpo_slow
+    python -m benchmarks.study docs/study/beauty --draw docs/study/beauty.png
 
-With --keep, what the row's cells of the working tree left is copied there: lists, values per user, metrics, and of a
-policy its curves and its rewards on the held-out contexts. A folder holds one setting. Without, the tables of
-benchmarks/study_tables.py are printed: bounds, held-out, lists, pairs, coverage.
+With --keep, what the row's cells of the working tree left is kept there: metrics, values per user of the test split,
+the cold items of its lists, and of a policy its curves and its rewards on the held-out contexts. A folder holds one
+setting of one data set. Without, the tables of benchmarks/study_tables.py are printed: bounds, held-out, lists, pairs,
+coverage. With --draw the curves are drawn: the two panels of the paper's Figure 4, and the held-out reward of greedy
+slates.
 """
 
 import argparse
 import shutil
 from pathlib import Path
 
-import numpy as np
+import altair as alt
 import pandas as pd
 
 from benchmarks import study_tables
 from stages.core import params, paths
 from stages.corpus import histories
+from stages.reporting import charts
+from stages.reporting.gallery import FIGURE_4, LOOKS
 
 
 def keep(dataset: str, row: str, seed: int, folder: Path) -> None:
     """Copy what the cells of one row and seed left; a baseline has no curve of RL and no held-out reward."""
-    lists = paths.slates(dataset, row, seed)
-    every = {f"per_user-{seed}.parquet": paths.per_user(dataset, row, seed)}
-    every |= {f"metrics-{seed}.json": paths.metrics(dataset, row, seed)}
-    policy = {f"heldout-{seed}.parquet": paths.heldout(dataset, row, seed)}
-    policy |= {f"curve-{seed}.csv": paths.curve(dataset, row, seed)}
-    policy |= {f"heldout-{seed}.csv": paths.heldout_curve(dataset, row, seed)}
-    policy |= {f"rl-{seed}.json": paths.run_metrics(dataset, row, seed)}
-    learnt = paths.run_metrics(dataset, row, seed).exists()
-    copied = every | policy if learnt else every
-    for path in (lists, *copied.values()):
+    lists, per_user = paths.slates(dataset, row, seed), paths.per_user(dataset, row, seed)
+    copied = {f"metrics-{seed}.json": paths.metrics(dataset, row, seed)}
+    if (learnt := paths.run_metrics(dataset, row, seed)).exists():
+        copied |= {f"rl-{seed}.json": learnt, f"heldout-{seed}.parquet": paths.heldout(dataset, row, seed)}
+        copied |= {f"curve-{seed}.csv": paths.curve(dataset, row, seed)}
+        copied |= {f"heldout-{seed}.csv": paths.heldout_curve(dataset, row, seed)}
+    for path in (lists, per_user, *copied.values()):
         if not path.exists():
             raise SystemExit(f"{path}: no such file; run the cells of row {row}, seed {seed} first")
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in copied.items():
         shutil.copyfile(path, folder / name)
-    table, cold = pd.read_parquet(lists), histories.load(paths.corpus(dataset)).cold
-    table = table[table["decoder"].isin(study_tables.DECODERS)].drop(columns="score")
-    table["cold"] = np.where(table["item"] >= 0, cold[table["item"]], False)
-    table.to_parquet(folder / f"lists-{seed}.parquet", compression="zstd", index=False)
+    cold = histories.load(paths.corpus(dataset)).cold
+    small = {
+        f"per_user-{seed}.parquet": study_tables.judged(pd.read_parquet(per_user)),
+        f"cold-{seed}.parquet": study_tables.cold_items(pd.read_parquet(lists), cold),
+    }
+    for name, table in small.items():
+        table.to_parquet(folder / name, compression="zstd", compression_level=19, index=False)
+
+
+def draw(cells: study_tables.Cells, path: Path) -> None:
+    """Curves of RL, every step and every look at the reserve, as a picture."""
+    steps, looks = cells.curves("curve-*.csv"), cells.curves("heldout-*.csv")
+    rows = sorted(set(steps["row"]))
+    greedy = {"heldout_greedy_reward": LOOKS["heldout_greedy_reward"]}
+    panels = (charts.training(steps, FIGURE_4, rows), charts.training(looks, greedy, rows))
+    alt.hconcat(*(panel for panel in panels if panel is not None)).save(path, scale_factor=1.25)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="docs/study/<data set>, or another one of a setting")
-    parser.add_argument("--keep", metavar="ROW", help="copy this row of the working tree there")
+    parser.add_argument("--keep", metavar="ROW", help="keep this row of the working tree there")
     parser.add_argument("--seed", type=int, default=1, help="of the row that is kept")
+    parser.add_argument("--called", metavar="NAME", help="what the kept row is called there, if not ROW")
     parser.add_argument("--dataset", help="of the row that is kept; without it the folder's name")
     parser.add_argument("--against", default="semantic_id-sage", help="the row that others are compared with")
-    parser.add_argument("--split", default="test", choices=["test", "valid"])
+    parser.add_argument("--draw", type=Path, metavar="PICTURE", help="draw the curves there: .png or .svg")
     given = parser.parse_args()
     if given.keep:
-        keep(given.dataset or given.folder.name, given.keep, given.seed, given.folder / given.keep)
+        keep(given.dataset or given.folder.name, given.keep, given.seed, given.folder / (given.called or given.keep))
         return
-    cells = study_tables.Cells(given.folder, given.split)
+    cells = study_tables.Cells(given.folder)
     if not any(cells.kept("per_user-*.parquet")):
         raise SystemExit(f"{given.folder}: nothing is kept there; name a folder of docs/study")
+    if given.draw:
+        draw(cells, given.draw)
+        return
     settings = params.load()
     for title, table in (
         ("bounds", study_tables.bounds(cells)),

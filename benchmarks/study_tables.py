@@ -1,4 +1,4 @@
-"""The tables of docs/study.md, from the cells that are kept in docs/study/<data set>/<row>.
+"""The tables of docs/study.md, from the cells that are kept in docs/study/<setting>/<row>; lists are the test split's.
 
 - bounds: over the last half of the rollouts, by seed and in the mean: quantiles of r, the shares of rewarded slates
   that the upper bound stops and of rejected ones that the lower bound does (of SAGE's floor apart for lambda = 1 and
@@ -38,9 +38,11 @@ QUANTILES = ["ratio_min", "ratio_q05", "ratio_mean", "ratio_q95", "ratio_max"]
 SHARES = ["at_upper_bound", "at_lower_bound", "at_floor_low_diversity", "at_floor_usual_diversity", "lambda_mean"]
 BOUNDS = [*QUANTILES, *SHARES, "bounded_rewarded", "bounded_rejected", "bound_share_max", "kl", "gbpo_cosine"]
 MEASURES = ["ndcg@10", "entropy_slate@10", "cold_exposure@10", "cold_recall@10"]  # means over users
-CORRECTED = ["gbpo", "sage_no_boost", "sage_no_penalty", "sage_no_decoupling"]
+CORRECTED = ["gbpo", "gbpo_slow", "sage_no_boost", "sage_no_penalty", "sage_no_decoupling"]
 FAMILY = [f"semantic_id-{name}" for name in CORRECTED]
+SPLIT, LENGTH = "test", 10
 LISTED = ["ndcg@10", "recall@10", "entropy_slate@10", "log_popularity@10"]
+TAKEN = list(dict.fromkeys(MEASURES + LISTED))
 COVERAGE = ["coverage@10", "cold_coverage@10", "entropy_pooled@10"]
 NULL = 0.05  # of the other's reward: a half-width up to which an interval around 0 is a result
 
@@ -49,10 +51,9 @@ Frame = pd.DataFrame
 
 @dataclass(frozen=True)
 class Cells:
-    """What is kept of a data set, of one split."""
+    """What is kept of a setting."""
 
     folder: Path
-    split: str
 
     def kept(self, kind: str) -> Iterator[tuple[str, int, Path]]:
         """Row, seed and file of everything of one kind: `curve-*.csv`."""
@@ -66,10 +67,9 @@ class Cells:
         for row, seed, path in self.kept("per_user-*.parquet"):
             table = pd.read_parquet(path)
             for decoder in DECODERS:
-                own = table[(table["split"] == self.split) & (table["decoder"] == decoder)]
+                own = table[table["decoder"] == decoder]
                 if len(own):
-                    own = own.set_index("user").drop(columns=["split", "decoder"])
-                    found.setdefault((row, decoder), {})[seed] = own
+                    found.setdefault((row, decoder), {})[seed] = own.set_index("user").drop(columns="decoder")
         return found
 
     @cached_property
@@ -83,23 +83,39 @@ class Cells:
         """By row and seed, the metrics of the greedy slate, or of a baseline's list."""
         found: dict[str, dict[int, dict]] = {}
         for row, seed, path in self.kept("metrics-*.json"):
-            detail = json.loads(path.read_text())["detail"][self.split]
+            detail = json.loads(path.read_text())["detail"][SPLIT]
             found.setdefault(row, {})[seed] = detail.get("slate") or detail["list"]
         return found
+
+    def curves(self, kind: str) -> Frame:
+        """Those of what RL trained, with row and seed: `curve-*.csv`, every step, or `heldout-*.csv`, every look."""
+        trained = (each for each in self.kept(kind) if each[0] != SFT)
+        return pd.concat([pd.read_csv(path).assign(row=row, seed=seed) for row, seed, path in trained])
 
     def main_line(self, row: str) -> tuple[str, str]:
         return (row, "slate") if (row, "slate") in self.users else (row, "list")
 
     def cold_slates(self, row: str) -> dict[int, Frame]:
         """By seed, users and cold items of their slates."""
-        found = {}
-        for _, seed, path in self.kept("lists-*.parquet"):
+        found, decoder = {}, self.main_line(row)[1]
+        for _, seed, path in self.kept("cold-*.parquet"):
             if path.parent.name == row:
                 table = pd.read_parquet(path)
-                decoder = self.main_line(row)[1]
-                table = table[(table["split"] == self.split) & (table["decoder"] == decoder) & (table["rank"] <= 10)]
-                found[seed] = table[table["cold"]][["user", "item"]]
+                found[seed] = table[table["decoder"] == decoder][["user", "item"]]
         return found
+
+
+def judged(per_user: Frame) -> Frame:
+    """What is kept of the values per user: those of the test split that a table takes."""
+    chosen = per_user[(per_user["split"] == SPLIT) & per_user["decoder"].isin(DECODERS)]
+    return chosen[["user", "decoder", *TAKEN]]
+
+
+def cold_items(lists: Frame, cold: np.ndarray) -> Frame:
+    """User, decoder and item of what is cold among the first ten of the test split's lists; cold: by item."""
+    first = lists[(lists["split"] == SPLIT) & lists["decoder"].isin(DECODERS) & (lists["rank"] <= LENGTH)]
+    shown = first[first["item"] >= 0]
+    return shown[cold[shown["item"].to_numpy()]][["user", "decoder", "item"]]
 
 
 def common(first: dict[int, Frame], second: dict[int, Frame], decoder: str) -> tuple[list[int], list[int]]:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import study_swaps, study_tables
-from benchmarks.study_tables import MEASURES, SFT, Cells
+from benchmarks import study, study_swaps, study_tables
+from benchmarks.study_tables import SFT, Cells
 from stages.core import params
 
 SAGE, GBPO, COUNTS = "semantic_id-sage", "semantic_id-gbpo", "transitions"
@@ -18,15 +18,11 @@ def cell(folder, row, seed, ndcg, cold=(), decoder="slate", reward=None):
     """A kept cell: every user has this N@10; user u shows cold item u of `cold`, where there is one."""
     own = folder / row
     own.mkdir(exist_ok=True)
-    names = {*MEASURES, *study_tables.LISTED} - {"cold_recall@10"}
-    values = {"user": range(USERS), "split": "test", "decoder": decoder, **dict.fromkeys(names, ndcg)}
-    table = pd.DataFrame(values)
+    table = pd.DataFrame({"user": range(USERS), "decoder": decoder, **dict.fromkeys(study_tables.TAKEN, ndcg)})
     table["cold_recall@10"] = np.where(table["user"] < 4, 0.5, np.nan)
     table.to_parquet(own / f"per_user-{seed}.parquet")
-    lists = [(user, "test", decoder, 1, item, True) for user, item in enumerate(cold)]
-    lists.append((0, "test", decoder, 2, 99, False))
-    names = ["user", "split", "decoder", "rank", "item", "cold"]
-    pd.DataFrame(lists, columns=names).to_parquet(own / f"lists-{seed}.parquet")
+    shown = [(user, decoder, item) for user, item in enumerate(cold)]
+    pd.DataFrame(shown, columns=["user", "decoder", "item"]).to_parquet(own / f"cold-{seed}.parquet")
     detail = {name: [0.25, None, None] for name in study_tables.COVERAGE}
     told = {"detail": {"test": {decoder: detail}}, "counts": {"cold_items": [50]}}
     (own / f"metrics-{seed}.json").write_text(json.dumps(told))
@@ -44,7 +40,7 @@ def cells(tmp_path):
         cell(tmp_path, SAGE, seed, 0.1 + seed / 100, range(USERS), reward=spread + seed / 100)
     cell(tmp_path, GBPO, 1, 0.11, [0] * USERS, reward=spread)
     cell(tmp_path, COUNTS, 1, 0.2, decoder="list")
-    return Cells(tmp_path, "test")
+    return Cells(tmp_path)
 
 
 def test_held_out_is_less_the_same_seeds_of_sft(cells):
@@ -109,14 +105,39 @@ def test_a_swap_gives_a_users_cold_items_to_the_other():
     assert study_swaps.difference(user, item, whose, np.array([False, True, True])) == 1 - 1
 
 
+def test_what_is_kept_is_of_the_test_split():
+    """Item 1 is cold; of the rank-11 item, the other split and the pool nothing is kept, nor of an empty slot."""
+    rows = [("test", "slate", 1, 1), ("test", "slate", 2, 0), ("test", "beam", 11, 1), ("valid", "slate", 1, 1)]
+    rows += [("test", "pool", 1, 1), ("test", "beam", 3, -1), ("test", "beam", 10, 1)]
+    lists = pd.DataFrame(rows, columns=["split", "decoder", "rank", "item"]).assign(user=7)
+    kept = study_tables.cold_items(lists, np.array([False, True]))
+    assert kept.to_numpy().tolist() == [[7, "slate", 1], [7, "beam", 1]]
+    values = pd.DataFrame({"user": 7, "split": ["test", "valid"], "decoder": "slate", "mrr@10": 0.5})
+    values = study_tables.judged(values.assign(**dict.fromkeys(study_tables.TAKEN, 0.25)))
+    assert values.to_numpy().tolist() == [[7, "slate", *[0.25] * len(study_tables.TAKEN)]]
+
+
 def test_bounds_are_of_the_last_half(tmp_path):
     (tmp_path / SAGE).mkdir()
     for seed in (1, 2):
         curve = {"step": [1, 2, 3, 4], "ratio_mean": [9, 9, seed, seed + 1], "gbpo_cosine": [np.nan, 9, 0.25, 0.75]}
         pd.DataFrame(curve).to_csv(tmp_path / SAGE / f"curve-{seed}.csv")
-    table = study_tables.bounds(Cells(tmp_path, "test"))
+    table = study_tables.bounds(Cells(tmp_path))
     assert table.loc[(SAGE, "1"), "ratio_mean"] == 1.5
     assert table.loc[(SAGE, "mean"), ["ratio_mean", "gbpo_cosine", "cosine_min"]].tolist() == [2.0, 0.5, 0.25]
+
+
+def test_curves_are_drawn(tmp_path):
+    for row, seed in ((SAGE, 1), (SAGE, 2), (GBPO, 1), (SFT, 1)):
+        (tmp_path / row).mkdir(exist_ok=True)
+        steps = pd.DataFrame({"step": [1, 2], "entropy": [1.0, 1.5], "cold_mass": [0.1, 0.2]})
+        (steps.iloc[:1] if row == SFT else steps).to_csv(tmp_path / row / f"curve-{seed}.csv")
+        looks = pd.DataFrame({"step": [0, 2], "heldout_greedy_reward": [0.1, 0.2]})
+        looks.to_csv(tmp_path / row / f"heldout-{seed}.csv")
+    study.draw(Cells(tmp_path), tmp_path / "curves.svg")
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert all(name in drawn for name in ("probability of cold items", "held-out reward, greedy", SAGE, GBPO))
+    assert SFT not in drawn
 
 
 def test_different_users_are_refused():
