@@ -7,9 +7,9 @@
 
 With --keep, what the row's cells of the working tree left is kept there: metrics, values per user of the test split,
 the cold items of its lists, and of a policy its curves and its rewards on the held-out contexts. A folder holds one
-setting of one data set. Without, the tables of benchmarks/study_tables.py are printed: bounds, held-out, lists, pairs,
-coverage. With --draw the curves are drawn: the two panels of the paper's Figure 4, and the held-out reward of greedy
-slates.
+setting of one data set. Without, its tables are printed (benchmarks/study_training.py: bounds, training, drift;
+study_tables.py: held-out, lists, pairs, coverage). With --draw the curves are drawn: the two panels of the paper's
+Figure 4, and the held-out reward of greedy slates.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import altair as alt
 import pandas as pd
 
-from benchmarks import study_tables
+from benchmarks import study_cells, study_tables, study_training
 from stages.core import params, paths
 from stages.corpus import histories
 from stages.reporting import charts
@@ -42,17 +42,18 @@ def keep(dataset: str, row: str, seed: int, folder: Path) -> None:
         shutil.copyfile(path, folder / name)
     cold = histories.load(paths.corpus(dataset)).cold
     small = {
-        f"per_user-{seed}.parquet": study_tables.judged(pd.read_parquet(per_user)),
-        f"cold-{seed}.parquet": study_tables.cold_items(pd.read_parquet(lists), cold),
+        f"per_user-{seed}.parquet": study_cells.judged(pd.read_parquet(per_user)),
+        f"cold-{seed}.parquet": study_cells.cold_items(pd.read_parquet(lists), cold),
     }
     for name, table in small.items():
         table.to_parquet(folder / name, compression="zstd", compression_level=19, index=False)
 
 
-def draw(cells: study_tables.Cells, path: Path) -> None:
+def draw(cells: study_cells.Cells, path: Path) -> None:
     """Curves of RL, every step and every look at the reserve, as a picture."""
     steps, looks = cells.curves("curve-*.csv"), cells.curves("heldout-*.csv")
-    rows = sorted(set(steps["row"]))
+    if not (rows := sorted(set(steps["row"]))):
+        raise SystemExit(f"{cells.folder}: no curve of RL is kept there")
     greedy = {"heldout_greedy_reward": LOOKS["heldout_greedy_reward"]}
     panels = (charts.training(steps, FIGURE_4, rows), charts.training(looks, greedy, rows))
     alt.hconcat(*(panel for panel in panels if panel is not None)).save(path, scale_factor=1.25)
@@ -71,7 +72,7 @@ def main() -> None:
     if given.keep:
         keep(given.dataset or given.folder.name, given.keep, given.seed, given.folder / (given.called or given.keep))
         return
-    cells = study_tables.Cells(given.folder)
+    cells = study_cells.Cells(given.folder)
     if not any(cells.kept("per_user-*.parquet")):
         raise SystemExit(f"{given.folder}: nothing is kept there; name a folder of docs/study")
     if given.draw:
@@ -79,8 +80,10 @@ def main() -> None:
         return
     settings = params.load()
     for title, table in (
-        ("bounds", study_tables.bounds(cells)),
-        ("held-out, less SFT", study_tables.held_out(cells, settings, study_tables.SFT)),
+        ("bounds", study_training.bounds(cells)),
+        ("training", study_training.training(cells)),
+        ("drift", study_training.drift(cells)),
+        ("held-out, less SFT", study_tables.held_out(cells, settings, study_cells.SFT)),
         (f"held-out, less {given.against}", study_tables.held_out(cells, settings, given.against)),
         ("lists", study_tables.lists(cells, settings)),
         ("pairs", study_tables.pairs(cells, settings, given.against)),

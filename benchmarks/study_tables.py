@@ -1,8 +1,5 @@
-"""The tables of docs/study.md, from the cells that are kept in docs/study/<setting>/<row>; lists are the test split's.
+"""The tables of docs/study.md of what policies earn and write, from the cells that are kept (study_cells.py).
 
-- bounds: over the last half of the rollouts, by seed and in the mean: quantiles of r, the shares of rewarded slates
-  that the upper bound stops and of rejected ones that the lower bound does (of SAGE's floor apart for lambda = 1 and
-  lambda > 1), the cosine of SAGE's and GBPO's gradients with its least and largest. They are of a rollout's last pass.
 - held-out: rewards on the reporting half of the reserve, each policy at its own best temperature and its greedy slate,
   less SFT's, and less --against's: paired over users, whose values are means over contexts and then seeds. `share` is
   the half-width of the difference's interval over the other's reward; `verdict`: above or below 0, or null where that
@@ -17,105 +14,20 @@ Seeds that only one of two rows has are left out of their comparison; a baseline
 compared with all.
 """
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
 from benchmarks import study_swaps
+from benchmarks.study_cells import LISTED, MEASURES, SFT, Cells, Frame
 from stages.core.params import Params
 from stages.core.seeding import numpy_generator
 from stages.measures import paired
 from stages.reporting import heldout
 
-SFT = "semantic_id-sft"
-DECODERS = ["slate", "beam", "list"]
-QUANTILES = ["ratio_min", "ratio_q05", "ratio_mean", "ratio_q95", "ratio_max"]
-SHARES = ["at_upper_bound", "at_lower_bound", "at_floor_low_diversity", "at_floor_usual_diversity", "lambda_mean"]
-BOUNDS = [*QUANTILES, *SHARES, "bounded_rewarded", "bounded_rejected", "bound_share_max", "kl", "gbpo_cosine"]
-MEASURES = ["ndcg@10", "entropy_slate@10", "cold_exposure@10", "cold_recall@10"]  # means over users
 CORRECTED = ["gbpo", "gbpo_slow", "sage_no_boost", "sage_no_penalty", "sage_no_decoupling"]
 FAMILY = [f"semantic_id-{name}" for name in CORRECTED]
-SPLIT, LENGTH = "test", 10
-LISTED = ["ndcg@10", "recall@10", "entropy_slate@10", "log_popularity@10"]
-TAKEN = list(dict.fromkeys(MEASURES + LISTED))
 COVERAGE = ["coverage@10", "cold_coverage@10", "entropy_pooled@10"]
 NULL = 0.05  # of the other's reward: a half-width up to which an interval around 0 is a result
-
-Frame = pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Cells:
-    """What is kept of a setting."""
-
-    folder: Path
-
-    def kept(self, kind: str) -> Iterator[tuple[str, int, Path]]:
-        """Row, seed and file of everything of one kind: `curve-*.csv`."""
-        for path in sorted(self.folder.glob(f"*/{kind}")):
-            yield path.parent.name, int(path.stem.rsplit("-", 1)[1]), path
-
-    @cached_property
-    def users(self) -> dict[tuple[str, str], dict[int, Frame]]:
-        """By row and decoder, by seed: measures of users."""
-        found: dict[tuple[str, str], dict[int, Frame]] = {}
-        for row, seed, path in self.kept("per_user-*.parquet"):
-            table = pd.read_parquet(path)
-            for decoder in DECODERS:
-                own = table[table["decoder"] == decoder]
-                if len(own):
-                    found.setdefault((row, decoder), {})[seed] = own.set_index("user").drop(columns="decoder")
-        return found
-
-    @cached_property
-    def cold_items(self) -> int:
-        """How many the catalogue has."""
-        _, _, path = next(self.kept("metrics-*.json"))
-        return int(json.loads(path.read_text())["counts"]["cold_items"][0])
-
-    @cached_property
-    def details(self) -> dict[str, dict[int, dict]]:
-        """By row and seed, the metrics of the greedy slate, or of a baseline's list."""
-        found: dict[str, dict[int, dict]] = {}
-        for row, seed, path in self.kept("metrics-*.json"):
-            detail = json.loads(path.read_text())["detail"][SPLIT]
-            found.setdefault(row, {})[seed] = detail.get("slate") or detail["list"]
-        return found
-
-    def curves(self, kind: str) -> Frame:
-        """Those of what RL trained, with row and seed: `curve-*.csv`, every step, or `heldout-*.csv`, every look."""
-        trained = (each for each in self.kept(kind) if each[0] != SFT)
-        return pd.concat([pd.read_csv(path).assign(row=row, seed=seed) for row, seed, path in trained])
-
-    def main_line(self, row: str) -> tuple[str, str]:
-        return (row, "slate") if (row, "slate") in self.users else (row, "list")
-
-    def cold_slates(self, row: str) -> dict[int, Frame]:
-        """By seed, users and cold items of their slates."""
-        found, decoder = {}, self.main_line(row)[1]
-        for _, seed, path in self.kept("cold-*.parquet"):
-            if path.parent.name == row:
-                table = pd.read_parquet(path)
-                found[seed] = table[table["decoder"] == decoder][["user", "item"]]
-        return found
-
-
-def judged(per_user: Frame) -> Frame:
-    """What is kept of the values per user: those of the test split that a table takes."""
-    chosen = per_user[(per_user["split"] == SPLIT) & per_user["decoder"].isin(DECODERS)]
-    return chosen[["user", "decoder", *TAKEN]]
-
-
-def cold_items(lists: Frame, cold: np.ndarray) -> Frame:
-    """User, decoder and item of what is cold among the first ten of the test split's lists; cold: by item."""
-    first = lists[(lists["split"] == SPLIT) & lists["decoder"].isin(DECODERS) & (lists["rank"] <= LENGTH)]
-    shown = first[first["item"] >= 0]
-    return shown[cold[shown["item"].to_numpy()]][["user", "decoder", "item"]]
 
 
 def common(first: dict[int, Frame], second: dict[int, Frame], decoder: str) -> tuple[list[int], list[int]]:
@@ -132,25 +44,6 @@ def mean_over(seeds: dict[int, Frame], chosen: list[int]) -> Frame:
     if any(not part.index.equals(parts[0].index) for part in parts):
         raise SystemExit("cells of one data set with different users; keep them anew")
     return sum(parts[1:], parts[0]) / len(parts)
-
-
-def bounds(cells: Cells) -> Frame:
-    """By row and seed, and the mean of a row's seeds."""
-    found = {}
-    for row, seed, path in cells.kept("curve-*.csv"):
-        curve = pd.read_csv(path)
-        if len(curve) > 1:
-            late = curve[curve["step"] > curve["step"].max() / 2].reindex(columns=BOUNDS)
-            cosine = late["gbpo_cosine"]
-            found[row, str(seed)] = pd.concat(
-                [late.mean(), pd.Series({"cosine_min": cosine.min(), "cosine_max": cosine.max()})]
-            )
-    table = pd.DataFrame(found).T
-    if not len(table):
-        return table
-    means = table.groupby(level=0).mean()
-    means.index = pd.MultiIndex.from_product([means.index, ["mean"]])
-    return pd.concat([table, means]).sort_index()
 
 
 def held_out(cells: Cells, settings: Params, base: str) -> Frame:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import study, study_swaps, study_tables
-from benchmarks.study_tables import SFT, Cells
+from benchmarks import study, study_cells, study_swaps, study_tables, study_training
+from benchmarks.study_cells import SFT, TAKEN, Cells
 from stages.core import params
 
 SAGE, GBPO, COUNTS = "semantic_id-sage", "semantic_id-gbpo", "transitions"
@@ -18,7 +18,7 @@ def cell(folder, row, seed, ndcg, cold=(), decoder="slate", reward=None):
     """A kept cell: every user has this N@10; user u shows cold item u of `cold`, where there is one."""
     own = folder / row
     own.mkdir(exist_ok=True)
-    table = pd.DataFrame({"user": range(USERS), "decoder": decoder, **dict.fromkeys(study_tables.TAKEN, ndcg)})
+    table = pd.DataFrame({"user": range(USERS), "decoder": decoder, **dict.fromkeys(TAKEN, ndcg)})
     table["cold_recall@10"] = np.where(table["user"] < 4, 0.5, np.nan)
     table.to_parquet(own / f"per_user-{seed}.parquet")
     shown = [(user, decoder, item) for user, item in enumerate(cold)]
@@ -110,11 +110,11 @@ def test_what_is_kept_is_of_the_test_split():
     rows = [("test", "slate", 1, 1), ("test", "slate", 2, 0), ("test", "beam", 11, 1), ("valid", "slate", 1, 1)]
     rows += [("test", "pool", 1, 1), ("test", "beam", 3, -1), ("test", "beam", 10, 1)]
     lists = pd.DataFrame(rows, columns=["split", "decoder", "rank", "item"]).assign(user=7)
-    kept = study_tables.cold_items(lists, np.array([False, True]))
+    kept = study_cells.cold_items(lists, np.array([False, True]))
     assert kept.to_numpy().tolist() == [[7, "slate", 1], [7, "beam", 1]]
     values = pd.DataFrame({"user": 7, "split": ["test", "valid"], "decoder": "slate", "mrr@10": 0.5})
-    values = study_tables.judged(values.assign(**dict.fromkeys(study_tables.TAKEN, 0.25)))
-    assert values.to_numpy().tolist() == [[7, "slate", *[0.25] * len(study_tables.TAKEN)]]
+    values = study_cells.judged(values.assign(**dict.fromkeys(TAKEN, 0.25)))
+    assert values.to_numpy().tolist() == [[7, "slate", *[0.25] * len(TAKEN)]]
 
 
 def test_bounds_are_of_the_last_half(tmp_path):
@@ -122,12 +122,33 @@ def test_bounds_are_of_the_last_half(tmp_path):
     for seed in (1, 2):
         curve = {"step": [1, 2, 3, 4], "ratio_mean": [9, 9, seed, seed + 1], "gbpo_cosine": [np.nan, 9, 0.25, 0.75]}
         pd.DataFrame(curve).to_csv(tmp_path / SAGE / f"curve-{seed}.csv")
-    table = study_tables.bounds(Cells(tmp_path))
+    table = study_training.bounds(Cells(tmp_path))
     assert table.loc[(SAGE, "1"), "ratio_mean"] == 1.5
     assert table.loc[(SAGE, "mean"), ["ratio_mean", "gbpo_cosine", "cosine_min"]].tolist() == [2.0, 0.5, 0.25]
 
 
+def test_training_goes_from_the_first_rollout_to_the_last_half(tmp_path):
+    assert study_training.training(Cells(tmp_path)).empty
+    for row, names in ((SAGE, ["reward", "reward_click", "kl"]), (GBPO, ["reward"])):
+        (tmp_path / row).mkdir()
+        for seed in (1, 2):
+            curve = {"step": [1, 2, 3, 4], **{name: [seed, 9, 3 * seed, 5 * seed] for name in names}}
+            pd.DataFrame(curve).to_csv(tmp_path / row / f"curve-{seed}.csv")
+    table = study_training.training(Cells(tmp_path))
+    assert table.loc[(SAGE, "reward_click")].tolist() == [1.5, 6, 5.625]
+    assert list(table.index) == [(GBPO, "reward"), (SAGE, "reward"), (SAGE, "reward_click")]
+
+
+def test_drift_is_the_mean_of_what_is_kept(tmp_path):
+    assert study_training.drift(Cells(tmp_path)).empty
+    for seed in (1, 2):
+        (tmp_path / f"drift-{seed}.json").write_text(json.dumps({"seed": seed, "sage": {"belief": seed}}))
+    assert study_training.drift(Cells(tmp_path)).loc["sage", "belief"] == 1.5
+
+
 def test_curves_are_drawn(tmp_path):
+    with pytest.raises(SystemExit, match="no curve of RL is kept there"):
+        study.draw(Cells(tmp_path), tmp_path / "curves.svg")
     for row, seed in ((SAGE, 1), (SAGE, 2), (GBPO, 1), (SFT, 1)):
         (tmp_path / row).mkdir(exist_ok=True)
         steps = pd.DataFrame({"step": [1, 2], "entropy": [1.0, 1.5], "cold_mass": [0.1, 0.2]})
