@@ -21,13 +21,14 @@ import pandas as pd
 
 from benchmarks import study_cells, study_tables, study_training
 from stages.core import params, paths
+from stages.core.errors import InputError
 from stages.corpus import histories
 from stages.reporting import charts
 from stages.reporting.gallery import FIGURE_4, LOOKS
 
 
 def keep(dataset: str, row: str, seed: int, folder: Path) -> None:
-    """Copy what the cells of one row and seed left; a baseline has no curve of RL and no held-out reward."""
+    """Keep what the cells of one row and seed left; a baseline has no curve of RL and no held-out reward."""
     lists, per_user = paths.slates(dataset, row, seed), paths.per_user(dataset, row, seed)
     copied = {f"metrics-{seed}.json": paths.metrics(dataset, row, seed)}
     if (learnt := paths.run_metrics(dataset, row, seed)).exists():
@@ -37,14 +38,14 @@ def keep(dataset: str, row: str, seed: int, folder: Path) -> None:
     for path in (lists, per_user, *copied.values()):
         if not path.exists():
             raise SystemExit(f"{path}: no such file; run the cells of row {row}, seed {seed} first")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, path in copied.items():
-        shutil.copyfile(path, folder / name)
     cold = histories.load(paths.corpus(dataset)).cold
     small = {
         f"per_user-{seed}.parquet": study_cells.judged(pd.read_parquet(per_user)),
         f"cold-{seed}.parquet": study_cells.cold_items(pd.read_parquet(lists), cold),
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in copied.items():
+        shutil.copyfile(path, folder / name)
     for name, table in small.items():
         table.to_parquet(folder / name, compression="zstd", compression_level=19, index=False)
 
@@ -70,26 +71,40 @@ def main() -> None:
     parser.add_argument("--draw", type=Path, metavar="PICTURE", help="draw the curves there: .png or .svg")
     given = parser.parse_args()
     if given.keep:
-        keep(given.dataset or given.folder.name, given.keep, given.seed, given.folder / (given.called or given.keep))
+        name = given.called or given.keep
+        if "/" in name:
+            parser.error(f"--called {name}: a row's name, without a folder")
+        try:
+            keep(given.dataset or given.folder.name, given.keep, given.seed, given.folder / name)
+        except InputError as error:
+            raise SystemExit(error) from None
         return
     cells = study_cells.Cells(given.folder)
     if not any(cells.kept("per_user-*.parquet")):
         raise SystemExit(f"{given.folder}: nothing is kept there; name a folder of docs/study")
+    cells.check()
     if given.draw:
+        if given.draw.suffix not in (".png", ".svg") or not given.draw.parent.is_dir():
+            parser.error(f"--draw {given.draw}: a .png or .svg in a folder that exists")
         draw(cells, given.draw)
         return
+    if given.against not in cells.details:
+        raise SystemExit(f"{given.folder}: no row '{given.against}' is kept; there are: {', '.join(cells.details)}")
     settings = params.load()
-    for title, table in (
-        ("bounds", study_training.bounds(cells)),
-        ("training", study_training.training(cells)),
-        ("drift", study_training.drift(cells)),
-        ("held-out, less SFT", study_tables.held_out(cells, settings, study_cells.SFT)),
-        (f"held-out, less {given.against}", study_tables.held_out(cells, settings, given.against)),
-        ("lists", study_tables.lists(cells, settings)),
-        ("pairs", study_tables.pairs(cells, settings, given.against)),
-        ("coverage", study_tables.coverage(cells, settings, given.against)),
-    ):
-        print(f"{title}\n{table.to_string(float_format='{:.4f}'.format, na_rep='')}\n")
+    tables = {
+        "bounds": lambda: study_training.bounds(cells),
+        "training": lambda: study_training.training(cells),
+        "drift": lambda: study_training.drift(cells),
+        "held-out, less SFT": lambda: study_tables.held_out(cells, settings, study_cells.SFT),
+        f"held-out, less {given.against}": lambda: study_tables.held_out(cells, settings, given.against),
+        "lists": lambda: study_tables.lists(cells, settings),
+        f"pairs: {given.against} less each": lambda: study_tables.pairs(cells, settings, given.against),
+        f"coverage, and {given.against} less each": lambda: study_tables.coverage(cells, settings, given.against),
+    }
+    for title, made in tables.items():
+        table = made()
+        shown = table.to_string(float_format="{:.6f}".format, na_rep="") if len(table) else "none is kept"
+        print(f"{title}\n{shown}\n", flush=True)
 
 
 if __name__ == "__main__":

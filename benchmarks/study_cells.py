@@ -17,9 +17,13 @@ SPLIT, LENGTH = "test", 10
 DECODERS = ["slate", "beam", "list"]
 MEASURES = ["ndcg@10", "entropy_slate@10", "cold_exposure@10", "cold_recall@10"]  # means over users
 LISTED = ["ndcg@10", "recall@10", "entropy_slate@10", "log_popularity@10"]
+OF_A_CELL = ["metrics-{seed}.json", "per_user-{seed}.parquet", "cold-{seed}.parquet"]
+OF_A_POLICY = ["rl-{seed}.json", "curve-{seed}.csv", "heldout-{seed}.csv", "heldout-{seed}.parquet"]
 TAKEN = list(dict.fromkeys(MEASURES + LISTED))
 
 Frame = pd.DataFrame
+Seeds = dict[int, Frame]
+"""By seed, users' values."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,26 @@ class Cells:
         for path in sorted(self.folder.glob(f"*/{kind}")):
             yield path.parent.name, int(path.stem.rsplit("-", 1)[1]), path
 
+    def check(self) -> None:
+        """SystemExit where a cell lacks a file, or cells have other users than those that they are compared with."""
+        learnt = {(row, seed) for row, seed, _ in self.kept("rl-*.json")}
+        for row, seed in sorted(learnt | {(row, seed) for row, seed, _ in self.kept("metrics-*.json")}):
+            for name in OF_A_CELL + (OF_A_POLICY if (row, seed) in learnt else []):
+                if not (path := self.folder / row / name.format(seed=seed)).exists():
+                    raise SystemExit(f"{path}: no such file; keep row {row}, seed {seed} anew")
+        judged = {f"{row}, seed {seed}": own[seed].index for (row, _), own in self.users.items() for seed in own}
+        refuse_others(judged, self.folder)
+        watched: dict[int, dict[str, pd.Index]] = {}
+        for row, seed, path in self.kept("heldout-*.parquet"):
+            users = pd.Index(pd.read_parquet(path, columns=["user"])["user"].unique()).sort_values()
+            watched.setdefault(seed, {})[f"{row}, seed {seed}, held out"] = users
+        for of_seed in watched.values():
+            refuse_others(of_seed, self.folder)
+
     @cached_property
-    def users(self) -> dict[tuple[str, str], dict[int, Frame]]:
+    def users(self) -> dict[tuple[str, str], Seeds]:
         """By row and decoder, by seed: measures of users."""
-        found: dict[tuple[str, str], dict[int, Frame]] = {}
+        found: dict[tuple[str, str], Seeds] = {}
         for row, seed, path in self.kept("per_user-*.parquet"):
             table = pd.read_parquet(path)
             for decoder in DECODERS:
@@ -69,7 +89,7 @@ class Cells:
     def main_line(self, row: str) -> tuple[str, str]:
         return (row, "slate") if (row, "slate") in self.users else (row, "list")
 
-    def cold_slates(self, row: str) -> dict[int, Frame]:
+    def cold_slates(self, row: str) -> Seeds:
         """By seed, users and cold items of their slates."""
         found, decoder = {}, self.main_line(row)[1]
         for _, seed, path in self.kept("cold-*.parquet"):
@@ -77,6 +97,14 @@ class Cells:
                 table = pd.read_parquet(path)
                 found[seed] = table[table["decoder"] == decoder][["user", "item"]]
         return found
+
+
+def refuse_others(users: dict[str, pd.Index], folder: Path) -> None:
+    """SystemExit where not all have the first one's users; users: by what they are of."""
+    first = next(iter(users), "")
+    for name, own in users.items():
+        if not own.equals(users[first]):
+            raise SystemExit(f"{folder}: other users in {name} than in {first}; keep cells of one setting there")
 
 
 def judged(per_user: Frame) -> Frame:

@@ -4,7 +4,7 @@
   less SFT's, and less --against's: paired over users, whose values are means over contexts and then seeds. `share` is
   the half-width of the difference's interval over the other's reward; `verdict`: above or below 0, or null where that
   share is at most 5%.
-- lists: every list of every row, with intervals over users; less SFT's greedy slate.
+- lists: every list of every row, with intervals over users; less SFT's greedy slate, and less SFT's list of that kind.
 - pairs: --against (SAGE) less every other row's greedy slate. p is corrected by Holm over the rows and measures that
   the study's claims are about (FAMILY x MEASURES); of the other rows it stands uncorrected.
 - coverage: figures that are no means over users. p of the difference from --against is a randomisation test: were the
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study_swaps
-from benchmarks.study_cells import LISTED, MEASURES, SFT, Cells, Frame
+from benchmarks.study_cells import LISTED, MEASURES, SFT, Cells, Frame, Seeds
 from stages.core.params import Params
 from stages.core.seeding import numpy_generator
 from stages.measures import paired
@@ -27,10 +27,11 @@ from stages.reporting import heldout
 CORRECTED = ["gbpo", "gbpo_slow", "sage_no_boost", "sage_no_penalty", "sage_no_decoupling"]
 FAMILY = [f"semantic_id-{name}" for name in CORRECTED]
 COVERAGE = ["coverage@10", "cold_coverage@10", "entropy_pooled@10"]
+SLATE_OF_SFT = (SFT, "slate")
 NULL = 0.05  # of the other's reward: a half-width up to which an interval around 0 is a result
 
 
-def common(first: dict[int, Frame], second: dict[int, Frame], decoder: str) -> tuple[list[int], list[int]]:
+def common(first: Seeds, second: Seeds, decoder: str) -> tuple[list[int], list[int]]:
     """The seeds of two rows that are compared, pair by pair; decoder: of the second, `list` for a baseline."""
     if decoder == "list" and len(second) == 1:
         return sorted(first), list(second) * len(first)
@@ -38,7 +39,7 @@ def common(first: dict[int, Frame], second: dict[int, Frame], decoder: str) -> t
     return both, both
 
 
-def mean_over(seeds: dict[int, Frame], chosen: list[int]) -> Frame:
+def mean_over(seeds: Seeds, chosen: list[int]) -> Frame:
     """Every user's mean over seeds; all have the same users."""
     parts = [seeds[seed] for seed in chosen]
     if any(not part.index.equals(parts[0].index) for part in parts):
@@ -81,26 +82,45 @@ def verdict(less: tuple[float, float, float], share: float) -> str:
 
 
 def lists(cells: Cells, settings: Params) -> Frame:
-    """Of every list the means over users and seeds; N@10 less that of SFT's greedy slate."""
+    """Of every list the means over users and seeds; N@10 less that of SFT's greedy slate, and of its own such list."""
     found = []
     for (row, decoder), own in cells.users.items():
-        of_base, seeds = common(base := cells.users[SFT, "slate"], own, decoder)
-        values, before = mean_over(own, sorted(own)), mean_over(base, of_base)
-        less = heldout.bounds(mean_over(own, seeds)["ndcg@10"] - before["ndcg@10"], settings.evaluate)
-        targets = int(values["cold_recall@10"].notna().sum())
-        hits = values["cold_recall@10"].sum()
+        values = mean_over(own, sorted(own))
+        targets, hits = int(values["cold_recall@10"].notna().sum()), values["cold_recall@10"].sum()
         shown = [values[name].mean() for name in LISTED]
+        less = [
+            bound
+            for line in (SLATE_OF_SFT, (SFT, decoder))
+            for bound in less_ndcg(own, cells.users.get(line), decoder, settings)
+        ]
         found.append([row, decoder, len(own), len(values), *shown, hits, targets, *less])
-    head = ["row", "list", "seeds", "users", *LISTED, "cold hits", "cold targets"]
-    return pd.DataFrame(found, columns=[*head, "N@10 less SFT's slate", "low", "high"])
+    head = [
+        "row",
+        "list",
+        "seeds",
+        "users",
+        *LISTED,
+        "cold hits",
+        "cold targets",
+        "N@10 less SFT's slate",
+        "low",
+        "high",
+    ]
+    return pd.DataFrame(found, columns=[*head, "less SFT's own list", "low", "high"])
+
+
+def less_ndcg(own: Seeds, base: Seeds | None, decoder: str, settings: Params) -> tuple[float, float, float]:
+    """N@10 less that of another line, with its interval; decoder: of the first."""
+    of_base, seeds = common(base or {}, own, decoder)
+    if base is None or not seeds:
+        return (np.nan,) * 3
+    before = mean_over(base, of_base)
+    return heldout.bounds(mean_over(own, seeds)["ndcg@10"] - before["ndcg@10"], settings.evaluate)
 
 
 def pairs(cells: Cells, settings: Params, against: str) -> Frame:
     """`against` less every other row."""
-    own = cells.users.get(cells.main_line(against))
-    if own is None:
-        raise SystemExit(f"{cells.folder}: no row '{against}' is kept; there are: {', '.join(cells.details)}")
-    found = []
+    own, found = cells.users[cells.main_line(against)], []
     for row in cells.details:
         if row == against:
             continue
@@ -127,8 +147,8 @@ def pairs(cells: Cells, settings: Params, against: str) -> Frame:
 def corrected(table: Frame) -> Frame:
     """The table with p of the family corrected for its number by Holm."""
     table["corrected"] = table["less"].isin(FAMILY)
-    family = table["corrected"].to_numpy()
-    table.loc[family, "p"] = paired.holm(table.loc[family, "p"].to_numpy())
+    if (family := table["corrected"].to_numpy(bool)).any():
+        table.loc[family, "p"] = paired.holm(table.loc[family, "p"].to_numpy())
     return table
 
 
@@ -139,17 +159,17 @@ def coverage(cells: Cells, settings: Params, against: str) -> Frame:
         values = [np.mean([detail[name][0] for detail in own.values()]) for name in COVERAGE]
         spread = [detail["cold_coverage@10"][0] for detail in own.values()]
         found.append([row, len(own), *values, min(spread), max(spread), *swapped(cells, settings, against, row)])
-    head = ["row", "seeds", *COVERAGE, "cold, least", "cold, most", "SAGE less it", "chance low", "chance high", "p"]
-    return corrected(pd.DataFrame(found, columns=["less", *head[1:]]))
+    head = ["less", "seeds", *COVERAGE, "cold, least", "cold, most", "difference", "chance low", "chance high", "p"]
+    return corrected(pd.DataFrame(found, columns=head))
 
 
 def swapped(cells: Cells, settings: Params, against: str, row: str) -> tuple[float, float, float, float]:
     """Cold coverage of `against` less that of the row, mean over seeds, 95% of what swaps make of it, and p."""
     first, second = cells.cold_slates(against), cells.cold_slates(row)
-    if row == against or not first or not second:
-        return (np.nan,) * 4
     seeds = zip(*common(first, second, cells.main_line(row)[1]), strict=True)
     parts = [study_swaps.shown(first[one], second[two]) for one, two in seeds]
+    if row == against or not parts:
+        return (np.nan,) * 4
     generator = numpy_generator(settings.evaluate.seed, "study", "cold", row)
     *told, p = study_swaps.randomised(parts, settings.tabulate.rounds, generator)
     return *(value / cells.cold_items for value in told), p

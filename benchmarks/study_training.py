@@ -3,8 +3,9 @@
 - bounds: over the last half of the rollouts, by seed and in the mean: quantiles of r, the shares of rewarded slates
   that the upper bound stops and of rejected ones that the lower bound does (of SAGE's floor apart for lambda = 1 and
   lambda > 1), the cosine of SAGE's and GBPO's gradients with its least and largest. They are of a rollout's last pass.
-- training: of the sampled slates of the first rollout, of the last half and of all, mean over seeds: rewards, by
-  objective as well, and their correlation; entropy; probability of cold items; share at the upper bound.
+- training: at the first rollout, over the last half and over all, mean over seeds: of sampled slates the rewards, by
+  objective as well, with their correlation, and entropy; the share of rewarded slates at the upper bound; and after the
+  step the probability of a cold item as the first.
 - drift: what benchmarks/drift.py found, mean over seeds, where it is kept.
 """
 
@@ -41,19 +42,32 @@ def bounds(cells: Cells) -> Frame:
 
 
 def training(cells: Cells) -> Frame:
-    """By row and figure: at the first rollout, over the last half, over all."""
-    found = {}
-    for row, own in cells.curves("curve-*.csv").groupby("row"):
-        late = own["step"] > own["step"].max() / 2
-        for name in own.columns:
-            if (name in COURSE or name.startswith(OBJECTIVES)) and own[name].notna().any():
-                parts = {"first": own["step"] == 1, "last half": late, "all": own["step"] > 0}
-                found[row, name] = {part: own.loc[at, name].mean() for part, at in parts.items()}
-    return pd.DataFrame(found).T
+    """By row and figure, mean over seeds: at the first rollout, over the last half, over all."""
+    found = []
+    for row, seed, path in cells.kept("curve-*.csv"):
+        curve = pd.read_csv(path)
+        figures = [name for name in curve if name in COURSE or name.startswith(OBJECTIVES)]
+        if len(curve) > 1:
+            late = curve[curve["step"] > curve["step"].max() / 2]
+            parts = {"first": curve.iloc[0][figures], "last half": late[figures].mean(), "all": curve[figures].mean()}
+            found.append(pd.DataFrame(parts).assign(row=row, seed=seed).rename_axis("figure").reset_index())
+    if not found:
+        return pd.DataFrame()
+    means = pd.concat(found).groupby(["row", "figure"], sort=False)[["first", "last half", "all"]].mean()
+    return means.dropna(how="all")
 
 
 def drift(cells: Cells) -> Frame:
-    """By list, mean over seeds: what benchmarks/drift.py printed last, kept as drift-<seed>.json."""
-    kept = [json.loads(path.read_text()) for path in sorted(cells.folder.glob("drift-*.json"))]
-    tables = [pd.DataFrame({name: row for name, row in told.items() if isinstance(row, dict)}).T for told in kept]
-    return sum(tables[1:], tables[0]) / len(tables) if tables else pd.DataFrame()
+    """By list, mean over the seeds that have it: the last line of benchmarks/drift.py, kept as drift-<seed>.json."""
+    tables = []
+    for path in sorted(cells.folder.glob("drift-*.json")):
+        try:
+            told = json.loads(path.read_text())
+            rows = {name: row for name, row in told.items() if isinstance(row, dict)}
+            tables.append(pd.DataFrame(rows).T.astype(float).assign(seeds=1.0))
+        except (ValueError, AttributeError) as error:
+            raise SystemExit(f"{path}: not the last line of benchmarks.drift: {error}") from None
+    if not tables:
+        return pd.DataFrame()
+    lists = pd.concat(tables).groupby(level=0, sort=False)
+    return lists.mean().assign(seeds=lists.size())

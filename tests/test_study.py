@@ -76,6 +76,8 @@ def test_lists_stand_beside_sfts_slate(cells):
     table = study_tables.lists(cells, params.load()).set_index(["row", "list"])
     assert table.loc[(COUNTS, "list"), "N@10 less SFT's slate"] == pytest.approx(0.1)
     assert table.loc[(SAGE, "slate"), "N@10 less SFT's slate"] == pytest.approx(0.015)
+    assert table.loc[(SAGE, "slate"), "less SFT's own list"] == pytest.approx(0.015)
+    assert np.isnan(table.loc[(COUNTS, "list"), "less SFT's own list"])
     assert table.loc[(SAGE, "slate"), ["cold hits", "cold targets"]].tolist() == [2, 4]
 
 
@@ -86,17 +88,53 @@ def test_pairs_compare_common_seeds_and_correct_their_family(cells):
     assert table.loc[(SFT, "ndcg@10"), "by seed"] == pytest.approx([0.01, 0.02])
     assert table.loc[(COUNTS, "ndcg@10"), ["seeds", "difference"]].tolist() == pytest.approx([2, 0.115 - 0.2])
     assert table["corrected"].groupby(level=0).all().to_dict() == {SFT: False, GBPO: True, COUNTS: False}
-    with pytest.raises(SystemExit, match="no row 'semantic_id-grpo' is kept; there are: semantic_id-gbpo,"):
-        study_tables.pairs(cells, params.load(), "semantic_id-grpo")
 
 
 def test_cold_coverage_is_tested_by_swapping_users(cells):
     """SAGE shows 40 cold items, one a user, SFT one and the same: (40 - 1) / 50. Swapped, either shows about 20."""
     table = study_tables.coverage(cells, params.load(), SAGE).set_index("less")
-    assert table.loc[SFT, "SAGE less it"] == pytest.approx(39 / 50)
+    assert table.loc[SFT, "difference"] == pytest.approx(39 / 50)
     assert table.loc[SFT, "p"] < 0.001
     assert -0.5 < table.loc[SFT, "chance low"] < 0 < table.loc[SFT, "chance high"] < 0.5
     assert np.isnan(table.loc[SAGE, "p"])
+
+
+def printed(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["study", *map(str, arguments)])
+    study.main()
+    return capsys.readouterr().out
+
+
+def test_tables_are_printed_of_what_is_kept(cells, monkeypatch, capsys):
+    assert "difference" in printed(monkeypatch, capsys, cells.folder)
+    with pytest.raises(SystemExit, match="no row 'semantic_id-grpo' is kept; there are: semantic_id-gbpo,"):
+        printed(monkeypatch, capsys, cells.folder, "--against", "semantic_id-grpo")
+
+
+def test_one_cell_alone_has_tables(tmp_path, monkeypatch, capsys):
+    cell(tmp_path, SAGE, 1, 0.1, range(USERS), reward=np.linspace(0, 0.1, USERS))
+    assert "bounds\nnone is kept" in printed(monkeypatch, capsys, tmp_path)
+    cell(tmp_path, SFT, 2, 0.1, reward=np.linspace(0, 0.1, USERS))  # another seed: nothing to compare
+    assert "coverage" in printed(monkeypatch, capsys, tmp_path)
+
+
+def test_a_file_that_is_missing_is_named(cells):
+    cells.check()
+    (cells.folder / SAGE / "cold-2.parquet").unlink()
+    with pytest.raises(SystemExit, match=r"cold-2.parquet: no such file; keep row semantic_id-sage, seed 2 anew"):
+        cells.check()
+
+
+def test_cells_of_other_users_are_refused(cells, tmp_path):
+    path = tmp_path / SAGE / "heldout-2.parquet"
+    held = pd.read_parquet(path)
+    held[held["user"] > 0].to_parquet(path)
+    with pytest.raises(SystemExit, match="other users in semantic_id-sft, seed 2, held out than in semantic_id-sage"):
+        cells.check()
+    path = tmp_path / COUNTS / "per_user-1.parquet"
+    pd.read_parquet(path).assign(user=lambda table: table["user"] + 1).to_parquet(path)
+    with pytest.raises(SystemExit, match="other users in transitions, seed 1 than in semantic_id-gbpo, seed 1"):
+        Cells(tmp_path).check()
 
 
 def test_a_swap_gives_a_users_cold_items_to_the_other():
@@ -143,7 +181,13 @@ def test_drift_is_the_mean_of_what_is_kept(tmp_path):
     assert study_training.drift(Cells(tmp_path)).empty
     for seed in (1, 2):
         (tmp_path / f"drift-{seed}.json").write_text(json.dumps({"seed": seed, "sage": {"belief": seed}}))
-    assert study_training.drift(Cells(tmp_path)).loc["sage", "belief"] == 1.5
+    (tmp_path / "drift-3.json").write_text('{"seed": 3, "sage": {"belief": 3}, "gbpo": {"belief": 3}}')
+    table = study_training.drift(Cells(tmp_path))
+    assert table["belief"].to_dict() == {"sage": 2, "gbpo": 3}
+    assert table["seeds"].to_dict() == {"sage": 3, "gbpo": 1}
+    (tmp_path / "drift-4.json").write_text("[1]")
+    with pytest.raises(SystemExit, match=r"drift-4.json: not the last line of benchmarks.drift"):
+        study_training.drift(Cells(tmp_path))
 
 
 def test_curves_are_drawn(tmp_path):
