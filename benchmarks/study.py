@@ -7,7 +7,7 @@
 
 With --keep, what the row's cells of the working tree left is kept there: metrics, values per user of the test split,
 the cold items of its lists, and of a policy its curves and its rewards on the held-out contexts. A folder holds one
-setting of one data set. Without, its tables are printed (benchmarks/study_training.py: bounds, training, drift;
+setting of one data set. Without, its tables are printed (benchmarks/study_training.py: bounds, training, looks, drift;
 study_tables.py: held-out, lists, pairs, coverage). With --draw the curves are drawn: the two panels of the paper's
 Figure 4, and the held-out reward of greedy slates.
 """
@@ -28,21 +28,25 @@ from stages.reporting.gallery import FIGURE_4, LOOKS
 
 
 def keep(dataset: str, row: str, seed: int, folder: Path) -> None:
-    """Keep what the cells of one row and seed left; a baseline has no curve of RL and no held-out reward."""
+    """Keep what the cells of one row and seed left.
+
+    A baseline has no curve of RL and no held-out reward; a policy that has no lists yet is kept without.
+    """
     lists, per_user = paths.slates(dataset, row, seed), paths.per_user(dataset, row, seed)
-    copied = {f"metrics-{seed}.json": paths.metrics(dataset, row, seed)}
+    copied, small = {}, {}
     if (learnt := paths.run_metrics(dataset, row, seed)).exists():
         copied |= {f"rl-{seed}.json": learnt, f"heldout-{seed}.parquet": paths.heldout(dataset, row, seed)}
         copied |= {f"curve-{seed}.csv": paths.curve(dataset, row, seed)}
         copied |= {f"heldout-{seed}.csv": paths.heldout_curve(dataset, row, seed)}
-    for path in (lists, per_user, *copied.values()):
+    if judged := lists.exists() or not copied:
+        copied |= {f"metrics-{seed}.json": paths.metrics(dataset, row, seed)}
+    for path in (*copied.values(), *([lists, per_user] if judged else [])):
         if not path.exists():
             raise SystemExit(f"{path}: no such file; run the cells of row {row}, seed {seed} first")
-    cold = histories.load(paths.corpus(dataset)).cold
-    small = {
-        f"per_user-{seed}.parquet": study_cells.judged(pd.read_parquet(per_user)),
-        f"cold-{seed}.parquet": study_cells.cold_items(pd.read_parquet(lists), cold),
-    }
+    if judged:
+        cold = histories.load(paths.corpus(dataset)).cold
+        small[f"per_user-{seed}.parquet"] = study_cells.judged(pd.read_parquet(per_user))
+        small[f"cold-{seed}.parquet"] = study_cells.cold_items(pd.read_parquet(lists), cold)
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in copied.items():
         shutil.copyfile(path, folder / name)
@@ -94,6 +98,7 @@ def main() -> None:
     tables = {
         "bounds": lambda: study_training.bounds(cells),
         "training": lambda: study_training.training(cells),
+        "looks": lambda: study_training.looks(cells),
         "drift": lambda: study_training.drift(cells),
         "held-out, less SFT": lambda: study_tables.held_out(cells, settings, study_cells.SFT),
         f"held-out, less {given.against}": lambda: study_tables.held_out(cells, settings, given.against),

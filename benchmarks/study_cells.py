@@ -17,8 +17,8 @@ SPLIT, LENGTH = "test", 10
 DECODERS = ["slate", "beam", "list"]
 MEASURES = ["ndcg@10", "entropy_slate@10", "cold_exposure@10", "cold_recall@10"]  # means over users
 LISTED = ["ndcg@10", "recall@10", "entropy_slate@10", "log_popularity@10"]
-OF_A_CELL = ["metrics-{seed}.json", "per_user-{seed}.parquet", "cold-{seed}.parquet"]
-OF_A_POLICY = ["rl-{seed}.json", "curve-{seed}.csv", "heldout-{seed}.csv", "heldout-{seed}.parquet"]
+JUDGED = ["metrics-{seed}.json", "per_user-{seed}.parquet", "cold-{seed}.parquet"]  # files of a cell, on test
+TRAINED = ["rl-{seed}.json", "curve-{seed}.csv", "heldout-{seed}.csv", "heldout-{seed}.parquet"]
 TAKEN = list(dict.fromkeys(MEASURES + LISTED))
 
 Frame = pd.DataFrame
@@ -39,13 +39,17 @@ class Cells:
 
     def check(self) -> None:
         """SystemExit where a cell lacks a file, or cells have other users than those that they are compared with."""
-        learnt = {(row, seed) for row, seed, _ in self.kept("rl-*.json")}
-        for row, seed in sorted(learnt | {(row, seed) for row, seed, _ in self.kept("metrics-*.json")}):
-            for name in OF_A_CELL + (OF_A_POLICY if (row, seed) in learnt else []):
-                if not (path := self.folder / row / name.format(seed=seed)).exists():
-                    raise SystemExit(f"{path}: no such file; keep row {row}, seed {seed} anew")
-        judged = {f"{row}, seed {seed}": own[seed].index for (row, _), own in self.users.items() for seed in own}
-        refuse_others(judged, self.folder)
+        for group in (JUDGED, TRAINED):
+            for row, seed, _ in self.kept(group[0].format(seed="*")):
+                for name in group:
+                    if not (path := self.folder / row / name.format(seed=seed)).exists():
+                        raise SystemExit(f"{path}: no such file; keep row {row}, seed {seed} anew")
+        of_lists = {
+            f"{row}, seed {seed}, {decoder}": table.index
+            for (row, decoder), own in self.users.items()
+            for seed, table in own.items()
+        }
+        refuse_others(of_lists, self.folder)
         watched: dict[int, dict[str, pd.Index]] = {}
         for row, seed, path in self.kept("heldout-*.parquet"):
             users = pd.Index(pd.read_parquet(path, columns=["user"])["user"].unique()).sort_values()

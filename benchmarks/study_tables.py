@@ -94,19 +94,9 @@ def lists(cells: Cells, settings: Params) -> Frame:
             for bound in less_ndcg(own, cells.users.get(line), decoder, settings)
         ]
         found.append([row, decoder, len(own), len(values), *shown, hits, targets, *less])
-    head = [
-        "row",
-        "list",
-        "seeds",
-        "users",
-        *LISTED,
-        "cold hits",
-        "cold targets",
-        "N@10 less SFT's slate",
-        "low",
-        "high",
-    ]
-    return pd.DataFrame(found, columns=[*head, "less SFT's own list", "low", "high"])
+    head = ["row", "list", "seeds", "users", *LISTED, "cold hits", "cold targets"]
+    ends = ["N@10 less SFT's slate", "low", "high", "less SFT's own list", "its low", "its high"]
+    return pd.DataFrame(found, columns=head + ends)
 
 
 def less_ndcg(own: Seeds, base: Seeds | None, decoder: str, settings: Params) -> tuple[float, float, float]:

@@ -6,6 +6,8 @@
 - training: at the first rollout, over the last half and over all, mean over seeds: of sampled slates the rewards, by
   objective as well, with their correlation, and entropy; the share of rewarded slates at the upper bound; and after the
   step the probability of a cold item as the first.
+- looks: at the reserve, mean over seeds: the greedy reward of the selecting half, by which the published look is chosen
+  of those after the first, and of the reporting half, at SFT's policy and at the one that is published.
 - drift: what benchmarks/drift.py found, mean over seeds, where it is kept.
 """
 
@@ -19,6 +21,7 @@ QUANTILES = ["ratio_min", "ratio_q05", "ratio_mean", "ratio_q95", "ratio_max"]
 SHARES = ["at_upper_bound", "at_lower_bound", "at_floor_low_diversity", "at_floor_usual_diversity", "lambda_mean"]
 BOUNDS = [*QUANTILES, *SHARES, "bounded_rewarded", "bounded_rejected", "bound_share_max", "kl", "gbpo_cosine"]
 COURSE = ["reward", "entropy", "token_entropy", "cold_mass", "at_upper_bound"]
+HALVES = {"selecting": "selection_reward", "reporting": "heldout_greedy_reward"}
 OBJECTIVES = ("reward_", "correlation_")
 
 
@@ -57,6 +60,20 @@ def training(cells: Cells) -> Frame:
     return means.dropna(how="all")
 
 
+def looks(cells: Cells) -> Frame:
+    """By row, mean over seeds: rewards of SFT's policy and of the published one."""
+    curves, found = cells.curves("heldout-*.csv"), {}
+    for row, own in curves.groupby("row"):
+        before, after = own[own["step"] == 0], own[own["step"] > 0].sort_values("selection_reward")
+        best = after.groupby("seed").tail(1)
+        found[row] = {
+            f"{half}, {when}": table[name].mean()
+            for half, name in HALVES.items()
+            for when, table in (("SFT", before), ("published", best))
+        }
+    return pd.DataFrame(found).T
+
+
 def drift(cells: Cells) -> Frame:
     """By list, mean over the seeds that have it: the last line of benchmarks/drift.py, kept as drift-<seed>.json."""
     tables = []
@@ -64,7 +81,7 @@ def drift(cells: Cells) -> Frame:
         try:
             told = json.loads(path.read_text())
             rows = {name: row for name, row in told.items() if isinstance(row, dict)}
-            tables.append(pd.DataFrame(rows).T.astype(float).assign(seeds=1.0))
+            tables.append(pd.DataFrame(rows).T.astype(float))
         except (ValueError, AttributeError) as error:
             raise SystemExit(f"{path}: not the last line of benchmarks.drift: {error}") from None
     if not tables:

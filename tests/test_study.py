@@ -106,7 +106,9 @@ def printed(monkeypatch, capsys, *arguments):
 
 
 def test_tables_are_printed_of_what_is_kept(cells, monkeypatch, capsys):
-    assert "difference" in printed(monkeypatch, capsys, cells.folder)
+    out = printed(monkeypatch, capsys, cells.folder)
+    titles = ("bounds", "training", "looks", "drift", "held-out, less SFT", "lists", "pairs", "coverage")
+    assert all(f"\n{title}" in f"\n{out}" for title in titles)
     with pytest.raises(SystemExit, match="no row 'semantic_id-grpo' is kept; there are: semantic_id-gbpo,"):
         printed(monkeypatch, capsys, cells.folder, "--against", "semantic_id-grpo")
 
@@ -133,7 +135,9 @@ def test_cells_of_other_users_are_refused(cells, tmp_path):
         cells.check()
     path = tmp_path / COUNTS / "per_user-1.parquet"
     pd.read_parquet(path).assign(user=lambda table: table["user"] + 1).to_parquet(path)
-    with pytest.raises(SystemExit, match="other users in transitions, seed 1 than in semantic_id-gbpo, seed 1"):
+    with pytest.raises(
+        SystemExit, match="other users in transitions, seed 1, list than in semantic_id-gbpo, seed 1, slate"
+    ):
         Cells(tmp_path).check()
 
 
@@ -175,6 +179,17 @@ def test_training_goes_from_the_first_rollout_to_the_last_half(tmp_path):
     table = study_training.training(Cells(tmp_path))
     assert table.loc[(SAGE, "reward_click")].tolist() == [1.5, 6, 5.625]
     assert list(table.index) == [(GBPO, "reward"), (SAGE, "reward"), (SAGE, "reward_click")]
+
+
+def test_looks_are_of_the_published_policy(tmp_path):
+    """The best on the selecting half after the first look, also where SFT was better."""
+    assert study_training.looks(Cells(tmp_path)).empty
+    (tmp_path / SAGE).mkdir()
+    for seed in (1, 2):
+        look = {"step": [0, 1, 2], "selection_reward": [9, 5, 3], "heldout_greedy_reward": [1, seed, 7]}
+        pd.DataFrame(look).to_csv(tmp_path / SAGE / f"heldout-{seed}.csv")
+    table = study_training.looks(Cells(tmp_path))
+    assert table.loc[SAGE].tolist() == [9, 5, 1, 1.5]
 
 
 def test_drift_is_the_mean_of_what_is_kept(tmp_path):
